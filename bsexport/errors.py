@@ -1,0 +1,27 @@
+"""The errors a user can meet: each message is one line that says what, where, found, expected and what to do."""
+
+from __future__ import annotations
+
+
+class BsexportError(Exception):
+    """Base of every error that bsexport raises on purpose; the CLI prints it as one line and exits with 1."""
+
+
+class RecipeError(BsexportError):
+    """An option has a value that cannot be used."""
+
+
+class SourceError(BsexportError):
+    """The model to read is missing, incomplete, damaged or of a kind that cannot be read."""
+
+
+class ExportError(BsexportError):
+    """The model was read, but no graph could be made of it."""
+
+
+class OutputError(BsexportError):
+    """The output cannot be written: it exists, the folder is missing or the disk is full."""
+
+
+class VerifyError(BsexportError):
+    """A package does not hold what it should: a checksum, a block or a weight is wrong."""
