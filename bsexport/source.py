@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+
+from bsexport.errors import SourceError
+from bsexport_runtime.package import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class Weight:
     ties: tuple[str, ...] = ()
     head: bool = False
 
+    @property
+    def size(self) -> int:
+        """The number of weights."""
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -49,3 +58,37 @@ class Source:
     graph: onnx.ModelProto
     weights: tuple[Weight, ...]
     files: tuple[Path, ...]
+
+
+def default_name(model: str) -> str:
+    """The name of a model that a user named: the base name of its directory, file or hub id."""
+    path = Path(model)
+    resolved = path.resolve() if path.exists() else path
+    return resolved.stem if resolved.suffix == ".onnx" else resolved.name
+
+
+def open_source(model: str, *, task: str | None = None, trust_remote_code: bool = False) -> Source:
+    """Open what a user named: a Hugging Face directory, an .onnx file or a hub id; weights are read later, one by one.
+
+    task: pipeline task that the graph is exported for; default: what config.json says. Not for .onnx files.
+    Raises SourceError or ExportError, which say what was found and what to do.
+    """
+    path = Path(model)
+    if (path / MANIFEST).is_file():
+        raise SourceError(f"{model}: is a package already; expected the model it was made from, or see bsexport unpack")
+    if path.is_file() or path.suffix == ".onnx":
+        if task is not None:
+            raise SourceError(
+                f"{model}: --task is for Hugging Face models; an .onnx file has the one graph that it has"
+            )
+        from bsexport.graph.read import read_onnx
+
+        return read_onnx(path)
+    try:
+        from bsexport.graph.export import export
+    except ImportError as error:
+        raise SourceError(
+            f"{model}: reading Hugging Face models needs {error.name}; "
+            "run pip install 'bsexport[hf]', or give an .onnx file"
+        ) from error
+    return export(model, task, trust_remote_code=trust_remote_code)

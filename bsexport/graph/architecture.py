@@ -1,0 +1,172 @@
+"""The torch model of a Hugging Face configuration, built without its weights, and what goes into it.
+
+torch and transformers are imported inside the functions: everything else in bsexport works without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bsexport.errors import ExportError, SourceError
+
+TASKS = {
+    "feature-extraction": "AutoModel",
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "fill-mask": "AutoModelForMaskedLM",
+    "image-classification": "AutoModelForImageClassification",
+}
+"""Pipeline task -> the transformers class that builds a model for it."""
+
+_SUFFIXES = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
+    "ForImageClassification": "image-classification",
+    "Model": "feature-extraction",
+}
+"""How a class named in config.architectures ends -> its task."""
+
+_INSTEAD = "export the model to ONNX yourself and give the .onnx file"
+
+# Sizes of the example that is traced; both stay symbolic. They differ from each other and from 0 and 1, which torch
+# would take for constants.
+_BATCH, _SEQUENCE = 2, 5
+
+
+def read_config(directory: Path, trust_remote_code: bool) -> Any:
+    """The transformers configuration of a model directory.
+
+    Raises ExportError if transformers does not know the model, or knows it only by code that the folder brings.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
+    except (ValueError, KeyError, ImportError) as error:
+        raise ExportError(_unknown(directory, error)) from error
+    if getattr(config, "quantization_config", None) is not None:
+        raise SourceError(f"{directory}: is a quantised model; give the model before quantisation")
+    if config.is_encoder_decoder:
+        raise ExportError(f"{directory}: {config.model_type} is an encoder-decoder, which has no task here; {_INSTEAD}")
+    # One graph, one set of outputs: nothing that is optional.
+    config.use_cache = config.output_hidden_states = config.output_attentions = False
+    config.return_dict = True
+    return config
+
+
+def _unknown(directory: Path, error: Exception) -> str:
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    kind = config.get("model_type", "unnamed")
+    if "auto_map" in config:
+        return f"{directory}: model type {kind!r} brings its own code; add --trust-remote-code, or {_INSTEAD}"
+    return (
+        f"{directory}: transformers does not know model type {kind!r} ({first_line(error)}); update it, or {_INSTEAD}"
+    )
+
+
+def choose_task(architectures: list[str] | None, task: str | None) -> str:
+    """`task` if it is known, else the task of the one class in config.architectures. Raises SourceError."""
+    known = ", ".join(TASKS)
+    if task is not None:
+        if task not in TASKS:
+            raise SourceError(f"--task {task}: not a task, expected one of {known}")
+        return task
+    for suffix, found in _SUFFIXES.items():
+        if architectures is not None and len(architectures) == 1 and architectures[0].endswith(suffix):
+            return found
+    raise SourceError(
+        f"config.json: architectures is {architectures}, which says no task; add --task with one of {known}"
+    )
+
+
+def build(config: Any, task: str, trust_remote_code: bool) -> Any:
+    """The model of `config` for `task`, in evaluation mode and float32: parameters on the meta device, buffers real.
+
+    Raises ExportError if transformers has no such model.
+    """
+    import torch
+    import transformers
+
+    auto = getattr(transformers, TASKS[task])
+    with _weightless(torch):
+        try:
+            model = auto.from_config(
+                config, attn_implementation="eager", dtype=torch.float32, trust_remote_code=trust_remote_code
+            )
+        except (ValueError, ImportError) as error:
+            raise ExportError(
+                f"{config.model_type}: transformers has no {TASKS[task]} for it ({first_line(error)}); "
+                f"choose another --task, or {_INSTEAD}"
+            ) from error
+    return model.eval()
+
+
+@contextlib.contextmanager
+def _weightless(torch: Any) -> Iterator[None]:
+    """Modules built in here keep their parameters on the meta device.
+
+    Buffers are left alone: position ids and the like are not in the checkpoint, so their values must come from the
+    model's own code. A parameter is allocated before it is registered, but not touched, so no memory is spent on it.
+    """
+    register = torch.nn.Module.register_parameter
+
+    def register_meta(module: Any, name: str, parameter: Any) -> None:
+        if parameter is not None and not parameter.is_meta:  # a tied parameter comes twice and must stay one
+            parameter = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
+        register(module, name, parameter)
+
+    torch.nn.Module.register_parameter = register_meta
+    try:
+        yield
+    finally:
+        torch.nn.Module.register_parameter = register
+
+
+def example(model: Any, directory: Path) -> tuple[dict[str, Any], dict[str, dict[int, str]]]:
+    """Inputs to trace `model` with, and for each input its symbolic axes: axis -> name.
+
+    Text: int64 [batch, sequence]. Images: float32 [batch, channels, height, width], only the batch symbolic.
+    Raises ExportError if the model takes neither.
+    """
+    import torch
+
+    if model.main_input_name == "pixel_values":
+        shape = (_BATCH, model.config.num_channels, *image_size(model.config, directory))
+        return {"pixel_values": torch.zeros(shape)}, {"pixel_values": {0: "batch"}}
+    if model.main_input_name != "input_ids":
+        raise ExportError(f"{directory}: takes {model.main_input_name}, expected input_ids or pixel_values; {_INSTEAD}")
+    names = ["input_ids", "attention_mask"]
+    # A model with a single token type does not need to be told; its tokenizer does not tell it either.
+    takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+    if takes_types and getattr(model.config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    ids = torch.ones((_BATCH, _SEQUENCE), dtype=torch.int64)
+    return {name: ids.clone() for name in names}, {name: {0: "batch", 1: "sequence"} for name in names}
+
+
+def image_size(config: Any, directory: Path) -> tuple[int, int]:
+    """Height and width in pixels: config.image_size, else what the image processor crops or resizes to."""
+    size = getattr(config, "image_size", None)
+    processor = directory / "preprocessor_config.json"
+    if size is None and processor.is_file():
+        settings = json.loads(processor.read_text(encoding="utf-8"))
+        size = settings.get("crop_size") or settings.get("size")
+    if isinstance(size, dict):
+        size = (size["height"], size["width"]) if "height" in size else size.get("shortest_edge")
+    if isinstance(size, int):
+        size = (size, size)
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
+        raise ExportError(f"{directory}: no image_size in config.json and no size in {processor.name}; {_INSTEAD}")
+    return int(size[0]), int(size[1])
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,213 @@
+"""From a Hugging Face model directory to an ONNX graph, without reading its weights.
+
+The model is built and traced with tensors that have a shape and a type but no values, so that the memory it takes
+does not grow with the model. Weights keep the checkpoint's names and orientation; they are read later, one by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+
+from bsexport.checkpoint import Checkpoint, Stored, locate
+from bsexport.errors import ExportError
+from bsexport.graph import architecture
+from bsexport.graph.clean import clean, is_weight
+from bsexport.graph.heads import is_head
+from bsexport.graph.match import Match, match
+from bsexport.source import Source, Weight, default_name
+
+OPSET = 20
+"""The first operator set with Gelu as one operator."""
+
+
+def export(directory: str | Path, task: str | None, *, trust_remote_code: bool = False) -> Source:
+    """The graph and the lazily read weights of a Hugging Face model.
+
+    directory: a model folder, or the id of a model on the Hub. A folder wins.
+    task: one of `architecture.TASKS`, or None for that of config.json.
+    Inputs and outputs are named as the model's own: input_ids, attention_mask and where there are several token types
+    token_type_ids, all int64 [batch, sequence]; pixel_values float32 [batch, channels, height, width]; logits,
+    start_logits, end_logits, last_hidden_state, pooler_output, float32.
+    Raises SourceError if the folder cannot be read or does not fit the task, ExportError if torch or transformers
+    cannot make a graph of the model.
+    """
+    folder = locate(Path(directory), code=trust_remote_code)
+    checkpoint = Checkpoint.open(folder)
+    task = architecture.choose_task(checkpoint.config.get("architectures"), task)
+    with _quiet():
+        config = architecture.read_config(folder, trust_remote_code)
+        model = architecture.build(config, task, trust_remote_code)
+    matched = match(model, checkpoint, task)
+    with _quiet():
+        graph, constants = _simplify(_trace(model, matched, folder), matched)
+    weights = _weights(graph, checkpoint, matched, constants)
+    return Source(default_name(str(directory)), task, graph, weights, checkpoint.files())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing that torch and transformers print, warn or log while they export is for the user."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def _trace(model: Any, matched: Match, directory: Path) -> Any:
+    """The model as an onnx_ir.Model whose weights have no values. Raises ExportError."""
+    import torch
+
+    inputs, axes = architecture.example(model, directory)
+    _forget_values(model, matched)
+    try:
+        with torch.no_grad():
+            program = torch.onnx.export(
+                model,
+                kwargs=inputs,
+                input_names=list(inputs),
+                dynamic_shapes=axes,
+                opset_version=OPSET,
+                dynamo=True,
+                optimize=False,  # it would merge weights that are equal, and rename them
+                verbose=False,
+            )
+        for value, name in zip(program.model.graph.outputs, _output_names(program.exported_program), strict=True):
+            value.name = name
+        _check_axes(program.model.graph.inputs, axes)
+    except Exception as error:  # whatever the model's code and the exporter raise
+        raise ExportError(
+            f"{directory}: torch cannot export {type(model).__name__} ({architecture.first_line(error)}); "
+            "export the model to ONNX yourself and give the .onnx file"
+        ) from error
+    return program.model
+
+
+def _forget_values(model: Any, matched: Match) -> None:
+    """Replace what the checkpoint holds by fake tensors, one per tensor of the checkpoint: tied names share one."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fakes = {stored.name: torch.empty(stored.shape) for stored in matched.stored.values()}
+        parameters = {name: torch.nn.Parameter(fake, requires_grad=False) for name, fake in fakes.items()}
+    for name, stored in matched.stored.items():
+        prefix, _, member = name.rpartition(".")
+        module = model.get_submodule(prefix)
+        if member in module._parameters:
+            module._parameters[member] = parameters[stored.name]
+        else:
+            module._buffers[member] = fakes[stored.name]
+
+
+def _output_names(program: Any) -> list[str]:
+    """The fields of the model's output, in order. Raises ValueError if they are not named."""
+    spec = program.call_spec.out_spec
+    names = spec.context
+    if not isinstance(names, list) or len(names) != spec.num_leaves:
+        raise ValueError(f"its outputs are {spec}, expected named tensors")
+    return names
+
+
+def _check_axes(inputs: Any, axes: dict[str, dict[int, str]]) -> None:
+    """Raises ValueError if the exporter has given up an axis that should be symbolic, which it does without a word."""
+    for value in inputs:
+        fixed = [axis for place, axis in axes[value.name].items() if isinstance(value.shape[place], int)]
+        if fixed:
+            raise ValueError(f"its code works for one {fixed[0]} size only")
+
+
+def _simplify(model: Any, matched: Match) -> tuple[onnx.ModelProto, dict[str, npt.NDArray[Any]]]:
+    """The cleaned graph with its weights declared but empty, and the large constants of the model's own by name.
+
+    Weights are inputs of the graph while the optimiser runs, so that it can neither fold nor merge them.
+    """
+    from onnxscript import ir, optimizer
+
+    weights = _weights_to_inputs(model.graph, matched.stored)
+    optimizer.optimize(model)
+    for name, value in weights.items():
+        model.graph.inputs.remove(value)
+        _rename(model.graph, value, name)
+    constants = _take_constants(model.graph)
+    proto = ir.to_proto(model)
+    for name, value in weights.items():
+        proto.graph.initializer.append(_declaration(name, onnx.TensorProto.FLOAT, tuple(value.shape)))
+    for name, array in constants.items():
+        data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        proto.graph.initializer.append(_declaration(name, data_type, array.shape))
+    return clean(proto), constants
+
+
+def _weights_to_inputs(graph: Any, stored: dict[str, Stored]) -> dict[str, Any]:
+    """Turn initializers into inputs, tied ones into one. Returns them by their names in the checkpoint."""
+    weights: dict[str, Any] = {}
+    for initializer, value in list(graph.initializers.items()):
+        if initializer in stored:
+            del graph.initializers[initializer]
+            value.const_value = None
+            weight = weights.setdefault(stored[initializer].name, value)
+            if weight is value:
+                graph.inputs.append(value)
+            else:
+                value.replace_all_uses_with(weight)
+    return weights
+
+
+def _rename(graph: Any, weight: Any, name: str) -> None:
+    """Give `weight` its name in the checkpoint; a computed value of that name gets another."""
+    for node in graph:
+        for value in node.outputs:
+            if value.name == name:
+                value.name = f"{name}.computed"
+    weight.name = name
+
+
+def _take_constants(graph: Any) -> dict[str, npt.NDArray[Any]]:
+    """Take the constants out of the graph that are too large to stay inline, such as sinusoidal position tables."""
+    taken = {}
+    for name, value in list(graph.initializers.items()):
+        if is_weight(value.dtype.value, tuple(value.shape)):
+            taken[name] = value.const_value.numpy()
+            del graph.initializers[name]
+    return taken
+
+
+def _declaration(name: str, data_type: int, shape: tuple[int, ...]) -> onnx.TensorProto:
+    """An initializer whose data is elsewhere: the package says where."""
+    location = onnx.TensorProto.EXTERNAL
+    return onnx.TensorProto(name=name, data_type=data_type, dims=shape, data_location=location)
+
+
+def _weights(
+    graph: onnx.ModelProto, checkpoint: Checkpoint, matched: Match, constants: dict[str, npt.NDArray[Any]]
+) -> tuple[Weight, ...]:
+    """The tensors that the graph uses: the checkpoint's, in the order in which they are stored, then constants."""
+    used = {tensor.name for tensor in graph.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL}
+    weights = []
+    for name, stored in checkpoint.tensors.items():
+        if name in used:
+            ties = matched.ties.get(name, ())
+            head = any(map(is_head, (name, *ties)))
+            weights.append(Weight(name, stored.shape, stored.dtype, partial(checkpoint.read, name), ties, head))
+    for name, array in constants.items():
+        if name in used:
+            weights.append(Weight(name, array.shape, array.dtype, array.view))
+    return tuple(weights)

@@ -1,0 +1,116 @@
+"""Write a package: blobs as they come, then the graphs and the manifest (docs/format.md, sections 1 and 7)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import onnx
+
+from bsexport import __version__
+from bsexport.output import Staging, disk_errors
+from bsexport_runtime.package import CODED_GRAPH, FORMAT, MANIFEST, PLAIN_GRAPH, VERSION, WEIGHTS, align
+
+
+def is_package(path: Path) -> bool:
+    """Whether a package stands at the path: what --force may replace."""
+    return (path / MANIFEST).is_file()
+
+
+class BlobPlaces:
+    """Where blobs come to lie in weights.bsx. end: bytes so far."""
+
+    def __init__(self) -> None:
+        self.end = 0
+
+    def add(self, blob: bytes) -> int:
+        """The offset of the next blob."""
+        offset = align(self.end)
+        self.end = offset + len(blob)
+        return offset
+
+
+class PackageWriter:
+    """A package in the making; a context manager that leaves either the whole package or nothing.
+
+    out: where the package will stand. force: replace a package that stands there already.
+    Raises OutputError if it stands there already, cannot be replaced, or the disk is full.
+    """
+
+    def __init__(self, out: Path, *, force: bool = False) -> None:
+        self._staging = Staging(out, force=force, replaceable=is_package)
+        self._out = out
+        self._weights: BinaryIO
+        self._places = BlobPlaces()
+
+    def __enter__(self) -> PackageWriter:
+        self._staging.__enter__()
+        try:
+            with disk_errors(self._out):
+                self._weights = (self._staging.path / WEIGHTS).open("wb")
+        except BaseException:
+            self._staging.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with disk_errors(self._out):
+                self._weights.close()
+        finally:
+            self._staging.__exit__(kind, error, trace)
+
+    def add_blob(self, blob: bytes) -> int:
+        """Append a blob to weights.bsx and return its offset."""
+        end = self._places.end
+        offset = self._places.add(blob)
+        with disk_errors(self._out):
+            self._weights.write(bytes(offset - end))
+            self._weights.write(blob)
+        return offset
+
+    def add_file(self, source: Path) -> None:
+        """Copy a file that the device needs, under its base name."""
+        with disk_errors(self._out):
+            shutil.copyfile(source, self._staging.path / source.name)
+
+    def finish(self, coded: onnx.ModelProto, plain: onnx.ModelProto, manifest: Mapping[str, Any]) -> int:
+        """Write the graphs and the manifest, and put the package in its place; returns the bytes of both graphs."""
+        graphs = {CODED_GRAPH: _serialize(coded), PLAIN_GRAPH: _serialize(plain)}
+        directory = self._staging.path
+        with disk_errors(self._out):
+            self._weights.close()
+            for name, content in graphs.items():
+                (directory / name).write_bytes(content)
+            files = {path.name: _file_entry(path) for path in sorted(directory.iterdir())}
+            whole = {
+                "format": FORMAT,
+                "version": VERSION,
+                "producer": f"bsexport {__version__}",
+                **manifest,
+                "files": files,
+            }
+            text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+            (directory / MANIFEST).write_text(text, encoding="utf-8")
+        self._staging.publish_directory()
+        return sum(map(len, graphs.values()))
+
+
+def _serialize(graph: onnx.ModelProto) -> bytes:
+    content: bytes = graph.SerializeToString(deterministic=True)
+    return content
+
+
+def _file_entry(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}

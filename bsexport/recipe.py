@@ -1,0 +1,98 @@
+"""What pack is told to do: validated once, frozen, written into the manifest and read back from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from fnmatch import fnmatchcase
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from bsexport.errors import RecipeError
+
+Scope = Literal["global", "tensor", "row"]
+
+DEFAULT_STEP = 2.0**-8
+NO_PROTECTION = "none"
+
+
+def parse_step(text: str) -> float:
+    """The step that a user wrote: a decimal number ("1e-3") or a power ("2^-8").
+
+    Raises RecipeError if it is not a finite number above zero.
+    """
+    base, caret, exponent = text.partition("^")
+    try:
+        value = float(base) ** float(exponent) if caret else float(base)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        value = math.nan
+    if isinstance(value, complex):
+        value = math.nan
+    return nearest_step(value, text)
+
+
+def nearest_step(value: float, text: str | None = None) -> float:
+    """The float32 nearest to a step, as a Python float. Raises RecipeError unless it is finite and above zero."""
+    with np.errstate(over="ignore"):
+        step = float(np.float32(value))
+    if not (math.isfinite(step) and step > 0):
+        raise RecipeError(
+            f"step {text or value} cannot be used: expected a number above 0 that float32 holds, such as 1e-3 or 2^-8"
+        )
+    return step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is pruned, quantised and coded.
+
+    prune: share of the weights that take part to set to zero, 0 <= prune < 1.
+    scope: among which weights the smallest are sought: "global" (all that take part), "tensor" or "row" (dimension 0).
+    step: the quantiser's width; the float32 nearest to what was given.
+    order: exp-Golomb order of every tensor's levels, 0 to 15, in the EG layout; None: layout and order of least cost.
+    keep: globs on tensor names; what matches is neither pruned nor coded.
+    protect: globs on tensor names; what matches is coded but not pruned. The task head is protected too, unless one
+        of the globs is "none".
+
+    Raises RecipeError for a value that cannot be used.
+    """
+
+    prune: float = 0.0
+    scope: Scope = "global"
+    step: float = DEFAULT_STEP
+    order: int | None = None
+    keep: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prune < 1:
+            raise RecipeError(f"prune {self.prune} cannot be used: expected a ratio from 0 up to, but not including, 1")
+        if self.scope not in get_args(Scope):
+            raise RecipeError(f"scope {self.scope!r} is unknown: expected one of {', '.join(get_args(Scope))}")
+        if self.order is not None and not 0 <= self.order <= 15:
+            raise RecipeError(f"order {self.order} cannot be used: expected 0 to 15")
+        object.__setattr__(self, "step", nearest_step(self.step))
+
+    def keeps(self, name: str) -> bool:
+        """Whether the tensor is neither pruned nor coded."""
+        return any(fnmatchcase(name, glob) for glob in self.keep)
+
+    def protects(self, name: str, *, head: bool) -> bool:
+        """Whether the tensor is coded but not pruned."""
+        if head and NO_PROTECTION not in self.protect:
+            return True
+        return any(fnmatchcase(name, glob) for glob in self.protect if glob != NO_PROTECTION)
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Recipe:
+        """The recipe of a manifest. Raises RecipeError if it has other fields than this version knows."""
+        known = {field.name for field in fields(cls)}
+        if set(value) != known:
+            raise RecipeError(f"the recipe has the fields {sorted(value)}: expected {sorted(known)}")
+        fields_of_recipe: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+        return cls(**fields_of_recipe)

@@ -1,0 +1,12 @@
+/* crc32c.h - CRC-32C in pieces: bsx_crc32c_more(bsx_crc32c_more(0, a), b) is the CRC of a followed by b. */
+#ifndef BSX_CRC32C_H
+#define BSX_CRC32C_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+uint32_t bsx_crc32c_more(uint32_t crc, const void *data, size_t size);
+/* The same by tables, on every processor. */
+uint32_t bsx_crc32c_table(uint32_t crc, const void *data, size_t size);
+
+#endif

@@ -1,0 +1,15 @@
+/* main.c - run all C tests. */
+#include "check.h"
+
+int checks_failed = 0;
+
+int main(void) {
+    test_crc32c();
+    test_streams();
+    test_heads();
+    test_decode();
+    test_encode();
+    if (checks_failed) fprintf(stderr, "%d checks failed\n", checks_failed);
+    else puts("all C tests passed");
+    return checks_failed != 0;
+}

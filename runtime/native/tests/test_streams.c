@@ -1,0 +1,166 @@
+/* test_streams.c - bitstreams: written out, and random ones against a decoder that goes bit by bit. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bits.h"
+#include "blob.h"
+#include "blob_writer.h"
+#include "check.h"
+
+/* The code of each value 0, 1, 2 ..., by order (the paper's table 2; section 3). */
+static const char *const codes[6][9] = {
+    {"1", "010", "011", "00100", "00101", "00110", "00111", "0001000", NULL},
+    {"10", "11", "0100", "0101", "0110", "0111", "001000", "001001", NULL},
+    {"100", "101", "110", "111", "01000", "01001", "01010", "01011", NULL},
+    {"1000", "1001", "1010", "1011", "1100", "1101", "1110", "1111", "010000"},
+    {"10000", "10001", "10010", "10011", "10100", "10101", "10110", "10111", "11000"},
+    {"100000", "100001", "100010", "100011", "100100", "100101", "100110", "100111", "101000"},
+};
+
+/* Codewords of 65535 by order: 16 - k zeros (0 if k > 16), then 65535 + 2^k. */
+static const struct {
+    unsigned order;
+    const char *bits;
+} largest[] = {
+    {0, "0000000000000000 10000000000000000"},
+    {1, "000000000000000 10000000000000001"},
+    {5, "00000000000 10000000000011111"},
+    {15, "0 10111111111111111"},
+};
+
+static uint16_t values[70000];
+
+static bool read_one(const uint8_t *data, size_t size, uint32_t count, unsigned order, uint32_t limit) {
+    static bsx_table table;
+    bsx_build_table(&table, order, limit);
+    bsx_stream stream = {data, (uint32_t)size, count, values, false};
+    bsx_read_streams(&stream, 1, &table);
+    return stream.ok;
+}
+
+static bool read_text(const char *text, uint32_t count, unsigned order, uint32_t limit) {
+    uint8_t bytes[64];
+    return read_one(bytes, pack_bits(text, bytes), count, order, limit);
+}
+
+static void test_codes(void) {
+    for (unsigned order = 0; order < 6; order++) {
+        char all[200] = "";
+        uint32_t count = 0;
+        for (; count < 9 && codes[order][count]; count++) {
+            const char *code = codes[order][count];
+            CHECK_ROW(read_text(code, 1, order, 9) && values[0] == count, code);
+            CHECK_ROW(bsx_eg_bits(count, order) == strlen(code), code);
+            CHECK_ROW(!read_text(code, 1, order, count), code); /* not below the limit */
+            strcat(all, code);
+        }
+        CHECK_ROW(read_text(all, count, order, 65536), all);
+        for (uint32_t i = 0; i < count; i++) CHECK_ROW(values[i] == i, all);
+    }
+    for (unsigned i = 0; i < sizeof largest / sizeof largest[0]; i++) {
+        CHECK_ROW(read_text(largest[i].bits, 1, largest[i].order, 65536) && values[0] == 65535, largest[i].bits);
+        CHECK_ROW(!read_text(largest[i].bits, 1, largest[i].order, 65535), largest[i].bits);
+    }
+}
+
+static void test_ends(void) {
+    CHECK(read_text("", 0, 0, 9));
+    CHECK(!read_text("", 1, 0, 9));
+    CHECK(read_text("1 011", 2, 0, 9));
+    CHECK(!read_text("1 011", 1, 0, 9));            /* a codeword too many */
+    CHECK(!read_text("1 011", 3, 0, 9));            /* one too few: padding is no codeword */
+    CHECK(!read_text("1 011 0000 0000 0000", 2, 0, 9)); /* a byte too many */
+    CHECK(!read_text("1 011 0001", 2, 0, 9));       /* padding is not zero */
+    CHECK(!read_text("0000 0001", 1, 0, 65536));    /* cut off in the suffix */
+    CHECK(!read_text("0000 0000", 1, 0, 65536));    /* cut off in the prefix */
+    CHECK(!read_text("0000 0000", 0, 0, 9));
+    CHECK(read_text("1111 1111", 8, 0, 9));
+    CHECK(!read_text("1111 1111", 7, 0, 9));
+    CHECK(!read_text("1111 1111 1", 8, 0, 9));
+    CHECK(!read_text("00000000000000000 100000000000000000", 1, 0, 65536)); /* 131071 */
+}
+
+/* One bit at a time, as section 3 reads. */
+static bool read_slowly(const uint8_t *data, size_t size, uint32_t count, unsigned order, uint32_t limit,
+                        uint16_t *out) {
+    size_t at = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        unsigned zeros = 0;
+        for (; at < 8 * size && !(data[at / 8] >> (7 - at % 8) & 1); at++) zeros++;
+        if (zeros > 16 || at + zeros + order + 1 > 8 * size) return false;
+        uint64_t x = 0;
+        for (unsigned bit = 0; bit < zeros + order + 1; bit++, at++) x = 2 * x + (data[at / 8] >> (7 - at % 8) & 1);
+        x -= UINT64_C(1) << order;
+        if (x >= limit) return false;
+        out[i] = (uint16_t)x;
+    }
+    if (8 * size - at >= 8) return false;
+    for (; at < 8 * size; at++) {
+        if (data[at / 8] >> (7 - at % 8) & 1) return false;
+    }
+    return true;
+}
+
+static uint32_t random_state = 1;
+
+static uint32_t next_random(uint32_t below) {
+    random_state = random_state * 1664525U + 1013904223U;
+    return (uint32_t)((uint64_t)random_state * below >> 32);
+}
+
+/* A valid stream of random values, mostly small; its bytes are in memory of exactly its size. */
+static uint8_t *random_stream(uint32_t count, unsigned order, uint32_t limit, size_t *size) {
+    uint8_t *bits = calloc(1, count * 5 + 1);
+    size_t at = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t width = 1 + next_random(16);
+        const uint32_t x = (next_random(4) ? next_random(1U << width) : next_random(4)) % limit;
+        const unsigned length = bsx_eg_bits(x, order);
+        const uint64_t word = x + (UINT64_C(1) << order);
+        for (unsigned bit = length; bit-- > 0; at++) {
+            if (word >> bit & 1) bits[at / 8] = (uint8_t)(bits[at / 8] | 0x80 >> at % 8);
+        }
+    }
+    *size = (at + 7) / 8;
+    uint8_t *exact = malloc(*size + (*size == 0));
+    memcpy(exact, bits, *size);
+    free(bits);
+    return exact;
+}
+
+/* Groups of four streams, some of them damaged, against the slow decoder. */
+static void test_random(void) {
+    static bsx_table table;
+    for (int round = 0; round < 4000; round++) {
+        const unsigned order = next_random(16);
+        const uint32_t limit = 1 + next_random(next_random(2) ? 65536 : 40);
+        bsx_build_table(&table, order, limit);
+        const unsigned lanes = 1 + next_random(BSX_LANES);
+        bsx_stream streams[BSX_LANES];
+        for (unsigned i = 0; i < lanes; i++) {
+            size_t size;
+            const uint32_t count = next_random(next_random(2) ? 300 : 12);
+            uint8_t *data = random_stream(count, order, limit, &size);
+            if (size > 0 && next_random(3) == 0) data[next_random((uint32_t)size)] ^= (uint8_t)(1U << next_random(8));
+            const uint32_t claimed = next_random(6) ? count : next_random(300);
+            const uint32_t kept = (uint32_t)size - (size > 0 && next_random(8) == 0);
+            bsx_stream stream = {data, kept, claimed, calloc(claimed + BSX_STREAM_SLOP, 2), false};
+            streams[i] = stream;
+        }
+        bsx_read_streams(streams, lanes, &table);
+        for (unsigned i = 0; i < lanes; i++) {
+            const bsx_stream *s = &streams[i];
+            const bool expected = read_slowly(s->data, s->size, s->count, order, limit, values);
+            CHECK(s->ok == expected);
+            CHECK(!expected || memcmp(s->values, values, 2 * (size_t)s->count) == 0);
+            free(s->values);
+            free((void *)(uintptr_t)s->data);
+        }
+    }
+}
+
+void test_streams(void) {
+    test_codes();
+    test_ends();
+    test_random();
+}

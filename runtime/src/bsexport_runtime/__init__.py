@@ -1,0 +1,26 @@
+"""bsexport-runtime: decode exp-Golomb-coded weights into onnxruntime sessions on small devices.
+
+    session = bsexport_runtime.load("package")
+    outputs = session.run(None, inputs)
+"""
+
+from bsexport_runtime.codec import backend
+from bsexport_runtime.errors import BackendError, BlobError, BsexportRuntimeError, PackageError, Status
+from bsexport_runtime.package import Package
+from bsexport_runtime.session import Session, inspect, load, read_tensors
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "BlobError",
+    "BsexportRuntimeError",
+    "Package",
+    "PackageError",
+    "Session",
+    "Status",
+    "backend",
+    "inspect",
+    "load",
+    "read_tensors",
+]

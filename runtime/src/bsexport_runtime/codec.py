@@ -1,0 +1,314 @@
+"""Encode and decode one blob, or decode many: the public face of the codec over its two backends.
+
+The native backend (the C library libbsx) is taken if it is there, else numpy decodes, some twenty times slower and with
+a RuntimeWarning that says why. BSEXPORT_REQUIRE_NATIVE=1 makes that an error, BSEXPORT_BACKEND=numpy asks for numpy.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bsexport_runtime import fallback, format
+from bsexport_runtime.errors import BackendError, BlobError, Status
+from bsexport_runtime.format import DType, Head, Index, Layout
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+class Backend(Protocol):
+    """What decodes and encodes; both backends give the same bytes and the same Status for every input."""
+
+    name: str
+
+    def crc32c(self, data: ReadableBuffer) -> int: ...
+
+    def parse(self, blob: ReadableBuffer) -> Head: ...
+
+    def decode_into(
+        self, blobs: Sequence[ReadableBuffer], outs: Sequence[WriteableBuffer], *, levels: bool, threads: int
+    ) -> None: ...
+
+    def decode_blocks(
+        self, blob: ReadableBuffer, head: Head, first: int, count: int, out: WriteableBuffer, *, levels: bool
+    ) -> None: ...
+
+    def encode_payload(
+        self,
+        levels: NDArray[np.int32],
+        codebook: NDArray[np.int32],
+        *,
+        layout: Layout,
+        level_order: int,
+        run_order: int,
+        block_rows: int,
+        block_cols: int,
+        threads: int,
+    ) -> tuple[bytes, NDArray[np.uint32]]: ...
+
+
+class Codec:
+    """The codec on one backend; the functions of this module are those of `Codec(the chosen backend)`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def parse(self, blob: ReadableBuffer) -> Head:
+        """Check a blob's head (docs/format.md, section 9) and return what it declares; raises BlobError."""
+        return self.backend.parse(blob)
+
+    def decode(self, blob: ReadableBuffer, *, threads: int = 1) -> NDArray[Any]:
+        """A blob's weights, in head.shape and the type that it declares.
+
+        numpy has no bfloat16 and no float8: bfloat16 comes widened to float32, float8 as its bits in uint8.
+        Raises BlobError.
+        """
+        head = self.parse(blob)
+        out = np.empty(head.weights, dtype=head.dtype.storage)
+        self.decode_into([blob], [out], threads=threads)
+        return _widened(out, head.dtype).reshape(head.shape)
+
+    def decode_levels(self, blob: ReadableBuffer, *, threads: int = 1) -> NDArray[np.int32]:
+        """The levels of an EG or RL blob, int32 in head.shape; weight = float32(level) * float32(step).
+
+        Raises BlobError, BAD_ARGUMENT for a RAW blob.
+        """
+        head = self.parse(blob)
+        if head.layout is Layout.RAW:
+            raise BlobError(Status.BAD_ARGUMENT, "blob: levels asked for, but a RAW blob has none")
+        out = np.empty(head.weights, dtype=np.dtype("<i4"))
+        self.backend.decode_into([blob], [out], levels=True, threads=threads)
+        return out.reshape(head.shape)
+
+    def decode_rows(self, blob: ReadableBuffer, start: int, stop: int) -> NDArray[Any]:
+        """Rows start to stop - 1 of dimension 0, as `decode` gives them; only the blocks that hold them are decoded.
+
+        Raises BlobError, BAD_ARGUMENT unless 0 <= start <= stop <= head.shape[0].
+        """
+        head = self.parse(blob)
+        if not 0 <= start <= stop <= head.rows:
+            raise BlobError(Status.BAD_ARGUMENT, f"blob: rows {start} to {stop} asked for, but there are {head.rows}")
+        groups = range(start // head.block_rows, -(-stop // head.block_rows))
+        origin = groups.start * head.block_rows
+        rows = min(groups.stop * head.block_rows, head.rows) - origin
+        out = np.empty(rows * head.cols, dtype=head.dtype.storage)
+        per_group = head.blocks_per_row
+        self.backend.decode_blocks(blob, head, groups.start * per_group, len(groups) * per_group, out, levels=False)
+        wanted = _widened(out, head.dtype).reshape(rows, *head.shape[1:])
+        return wanted[start - origin : stop - origin]
+
+    def decode_into(
+        self, blobs: Sequence[ReadableBuffer], outs: Sequence[WriteableBuffer], *, threads: int = 1
+    ) -> None:
+        """Decode many blobs at once, each into a writable buffer of exactly head.nbytes bytes, in head.dtype.
+
+        Raises BlobError; the buffers' contents are then undefined.
+        """
+        if len(blobs) != len(outs):
+            raise BlobError(Status.BAD_ARGUMENT, f"{len(blobs)} blobs, but {len(outs)} buffers")
+        self.backend.decode_into(blobs, outs, levels=False, threads=threads)
+
+    def encode(
+        self,
+        levels: NDArray[np.int32],
+        *,
+        dtype: DType,
+        step: float,
+        codebook: NDArray[np.int32],
+        layout: Layout,
+        level_order: int,
+        run_order: int = 0,
+        threads: int = 1,
+    ) -> bytes:
+        """The EG or RL blob of a tensor of levels (docs/format.md).
+
+        levels: int32, 1 to 8 dimensions, none empty; codebook: int32 [symbols], symbol 0 first, every level once; step
+        is rounded to float32; run_order is for RL only. Raises BlobError, BAD_ARGUMENT if something does not fit.
+        """
+        layout, dtype = Layout(layout), DType(dtype)
+        _check_shape(levels.shape)
+        _check_coding(levels, dtype, step, codebook, layout, level_order, run_order)
+        block_rows, block_cols = format.geometry(levels.shape)
+        payload, counts = self.backend.encode_payload(
+            np.ascontiguousarray(levels).reshape(levels.shape[0], -1),
+            np.ascontiguousarray(codebook),
+            layout=layout,
+            level_order=level_order,
+            run_order=run_order,
+            block_rows=block_rows,
+            block_cols=block_cols,
+            threads=threads,
+        )
+        head = format.pack_head(
+            layout=layout,
+            dtype=dtype,
+            shape=levels.shape,
+            index=self._index(payload, counts),
+            crc32c=self.backend.crc32c,
+            step=step,
+            codebook=codebook,
+            level_order=level_order,
+            run_order=run_order,
+        )
+        return head + payload
+
+    def encode_raw(self, data: ReadableBuffer, shape: Sequence[int], dtype: DType) -> bytes:
+        """The RAW blob of a tensor's little-endian bytes. Raises BlobError, BAD_ARGUMENT unless they are as many as
+        shape (1 to 8 dimensions, none empty) and dtype say."""
+        shape, dtype = tuple(shape), DType(dtype)
+        _check_shape(shape)
+        payload = bytes(memoryview(data).cast("B"))
+        itemsize = dtype.storage.itemsize
+        if len(payload) != math.prod(shape) * itemsize:
+            found = f"{len(payload)} bytes, but {list(shape)} of {dtype.name} takes {math.prod(shape) * itemsize}"
+            raise BlobError(Status.BAD_ARGUMENT, f"data has {found}")
+        bounds = format.block_bounds(shape, *format.geometry(shape))
+        counts = (np.diff(bounds) * itemsize).astype(np.uint32)[:, None]
+        index = self._index(payload, counts)
+        head = format.pack_head(layout=Layout.RAW, dtype=dtype, shape=shape, index=index, crc32c=self.backend.crc32c)
+        return head + payload
+
+    def _index(self, payload: bytes, counts: NDArray[np.uint32]) -> Index:
+        view, crcs, end = memoryview(payload), [], 0
+        for size in counts[:, :2].sum(axis=1, dtype=np.int64).tolist():
+            begin, end = end, end + size
+            crcs.append(self.backend.crc32c(view[begin:end]))
+        return Index(counts, np.array(crcs, dtype=np.uint32))
+
+
+def backend() -> str:
+    """The backend in use, in words: which library, or why there is none."""
+    return _chosen()[1]
+
+
+def parse(blob: ReadableBuffer) -> Head:
+    """See `Codec.parse`."""
+    return default().parse(blob)
+
+
+def decode(blob: ReadableBuffer, *, threads: int = 1) -> NDArray[Any]:
+    """See `Codec.decode`."""
+    return default().decode(blob, threads=threads)
+
+
+def decode_levels(blob: ReadableBuffer, *, threads: int = 1) -> NDArray[np.int32]:
+    """See `Codec.decode_levels`."""
+    return default().decode_levels(blob, threads=threads)
+
+
+def decode_rows(blob: ReadableBuffer, start: int, stop: int) -> NDArray[Any]:
+    """See `Codec.decode_rows`."""
+    return default().decode_rows(blob, start, stop)
+
+
+def decode_into(blobs: Sequence[ReadableBuffer], outs: Sequence[WriteableBuffer], *, threads: int = 1) -> None:
+    """See `Codec.decode_into`."""
+    default().decode_into(blobs, outs, threads=threads)
+
+
+def encode(
+    levels: NDArray[np.int32],
+    *,
+    dtype: DType,
+    step: float,
+    codebook: NDArray[np.int32],
+    layout: Layout,
+    level_order: int,
+    run_order: int = 0,
+    threads: int = 1,
+) -> bytes:
+    """See `Codec.encode`."""
+    return default().encode(
+        levels,
+        dtype=dtype,
+        step=step,
+        codebook=codebook,
+        layout=layout,
+        level_order=level_order,
+        run_order=run_order,
+        threads=threads,
+    )
+
+
+def encode_raw(data: ReadableBuffer, shape: Sequence[int], dtype: DType) -> bytes:
+    """See `Codec.encode_raw`."""
+    return default().encode_raw(data, shape, dtype)
+
+
+def default() -> Codec:
+    """The codec on the chosen backend."""
+    return _chosen()[0]
+
+
+@cache
+def _chosen() -> tuple[Codec, str]:
+    """Choose the backend, once. Raises BackendError if the native one is required but cannot be had."""
+    if os.environ.get("BSEXPORT_BACKEND", "") == "numpy":
+        return Codec(_NUMPY), f"{_NUMPY.name} (BSEXPORT_BACKEND asks for it)"
+    try:
+        native = load_native()
+    except BackendError as error:
+        if os.environ.get("BSEXPORT_REQUIRE_NATIVE", "") == "1":
+            raise
+        warnings.warn(f"decoding in numpy, which is slow: {error}", RuntimeWarning, stacklevel=2)
+        return Codec(_NUMPY), f"{_NUMPY.name} (no native library: {error})"
+    return Codec(native), native.name
+
+
+def load_native() -> Backend:
+    """The native backend. Raises BackendError that says why it cannot be had."""
+    try:
+        from bsexport_runtime import native
+    except ImportError as error:
+        raise BackendError(f"the native backend cannot be imported: {error}") from error
+    return cast(Backend, native)
+
+
+_NUMPY = cast(Backend, fallback)
+
+
+def _widened(values: NDArray[Any], dtype: DType) -> NDArray[Any]:
+    return (values.astype(np.uint32) << 16).view(np.float32) if dtype is DType.BFLOAT16 else values
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if not 1 <= len(shape) <= format.MAX_DIMS or min(shape) < 1 or math.prod(shape) > format.MAX_WEIGHTS:
+        expected = f"1 to {format.MAX_DIMS} dims of at least 1 and at most 2^40 weights"
+        raise BlobError(Status.BAD_ARGUMENT, f"shape is {list(shape)}, expected {expected}")
+
+
+def _check_coding(
+    levels: NDArray[np.int32],
+    dtype: DType,
+    step: float,
+    codebook: NDArray[np.int32],
+    layout: Layout,
+    level_order: int,
+    run_order: int,
+) -> None:
+    """What the format asks of an EG or RL blob, but for the levels' being in the codebook."""
+    rounded = float(np.float32(step))
+    largest_run = format.MAX_ORDER if layout is Layout.RL else 0
+    checks = [
+        (layout is not Layout.RAW, "layout is RAW, expected EG or RL: RAW blobs come from encode_raw"),
+        (dtype.coded, f"dtype is {dtype.name}, expected FLOAT32, FLOAT16, FLOAT64 or BFLOAT16"),
+        (levels.dtype == np.int32, f"levels are {levels.dtype}, expected int32"),
+        (codebook.dtype == np.int32 and codebook.ndim == 1, "codebook is not a row of int32"),
+        (1 <= codebook.size <= format.MAX_SYMBOLS, f"codebook has {codebook.size} levels, expected 1 to 65536"),
+        (np.unique(codebook).size == codebook.size, "codebook has a level twice"),
+        (np.abs(codebook.astype(np.int64)).max(initial=0) <= format.MAX_LEVEL, "codebook has a level beyond +-2^24"),
+        (0.0 < rounded < math.inf, f"step is {step!r}, which is not a finite float32 above 0"),
+        (0 <= level_order <= format.MAX_ORDER, f"level_order is {level_order}, expected 0 to {format.MAX_ORDER}"),
+        (0 <= run_order <= largest_run, f"run_order is {run_order}, expected 0 to {largest_run}"),
+    ]
+    for good, text in checks:
+        if not good:
+            raise BlobError(Status.BAD_ARGUMENT, text)

@@ -1,0 +1,490 @@
+"""The blob's bytes: every offset and every check of docs/format.md, sections 2 to 5 and 9. The only Python place with offsets."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bsexport_runtime import expgolomb
+from bsexport_runtime.errors import BlobError, Status
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+MAGIC = b"BSXB"
+VERSION = 0
+ALIGNMENT = 64
+MAX_DIMS = 8
+MAX_WEIGHTS = 1 << 40
+MAX_BLOCK_WEIGHTS = 1 << 16
+MAX_SYMBOLS = 1 << 16
+MAX_LEVEL = 1 << 24
+MAX_ORDER = 15
+
+_FIXED = struct.Struct("<4sHBBBBBBIIIIIQIB3s")
+_HEAD_CRC = slice(40, 44)
+_WRITER_BLOCK_WEIGHTS = 1 << 14
+_CODEBOOK_CODEWORD_BITS = 53
+
+
+class Layout(IntEnum):
+    """How a blob's weights are stored (section 6)."""
+
+    RAW = 0
+    EG = 1
+    RL = 2
+
+    @property
+    def counts(self) -> int:
+        """Counts of one index entry, the CRC not among them (section 5)."""
+        return 3 if self is Layout.RL else 1
+
+
+class DType(IntEnum):
+    """Type of the decoded weights (section 2); the numbers are those of ONNX's TensorProto.DataType."""
+
+    FLOAT32 = 1
+    UINT8 = 2
+    INT8 = 3
+    UINT16 = 4
+    INT16 = 5
+    INT32 = 6
+    INT64 = 7
+    BOOL = 9
+    FLOAT16 = 10
+    FLOAT64 = 11
+    UINT32 = 12
+    UINT64 = 13
+    COMPLEX64 = 14
+    COMPLEX128 = 15
+    BFLOAT16 = 16
+    FLOAT8E4M3FN = 17
+    FLOAT8E4M3FNUZ = 18
+    FLOAT8E5M2 = 19
+    FLOAT8E5M2FNUZ = 20
+
+    @property
+    def storage(self) -> np.dtype[np.generic]:
+        """The numpy dtype of the stored bytes; bfloat16 and float8, which numpy lacks, are their bits, unsigned."""
+        return np.dtype(_STORAGE[self])
+
+    @property
+    def coded(self) -> bool:
+        """Whether EG and RL can produce it; RAW stores every type."""
+        return self in (DType.FLOAT32, DType.FLOAT16, DType.FLOAT64, DType.BFLOAT16)
+
+
+_STORAGE = {
+    DType.FLOAT32: "<f4",
+    DType.UINT8: "u1",
+    DType.INT8: "i1",
+    DType.UINT16: "<u2",
+    DType.INT16: "<i2",
+    DType.INT32: "<i4",
+    DType.INT64: "<i8",
+    DType.BOOL: "?",
+    DType.FLOAT16: "<f2",
+    DType.FLOAT64: "<f8",
+    DType.UINT32: "<u4",
+    DType.UINT64: "<u8",
+    DType.COMPLEX64: "<c8",
+    DType.COMPLEX128: "<c16",
+    DType.BFLOAT16: "<u2",
+    DType.FLOAT8E4M3FN: "u1",
+    DType.FLOAT8E4M3FNUZ: "u1",
+    DType.FLOAT8E5M2: "u1",
+    DType.FLOAT8E5M2FNUZ: "u1",
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a blob's head declares, after all its checks.
+
+    step is the float32 of the file (0.0 for RAW), the orders are those of exp-Golomb codes (0 where unused), and
+    every *_bytes is a length in bytes.
+    """
+
+    layout: Layout
+    dtype: DType
+    shape: tuple[int, ...]
+    level_order: int
+    run_order: int
+    codebook_order: int
+    step: float
+    symbols: int
+    block_rows: int
+    block_cols: int
+    codebook_bytes: int
+    index_width: int
+    payload_bytes: int
+    head_bytes: int
+
+    @property
+    def rows(self) -> int:
+        return self.shape[0]
+
+    @property
+    def cols(self) -> int:
+        return math.prod(self.shape[1:])
+
+    @property
+    def weights(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def blocks_per_row(self) -> int:
+        """Blocks that one row, or one group of block_rows whole rows, is cut into."""
+        return _ceil_div(self.cols, self.block_cols)
+
+    @property
+    def blocks(self) -> int:
+        return _ceil_div(self.rows, self.block_rows) * self.blocks_per_row
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one decoded weight."""
+        return self.dtype.storage.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded tensor."""
+        return self.weights * self.itemsize
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of one index entry."""
+        return self.layout.counts * self.index_width + 4
+
+    @property
+    def blob_bytes(self) -> int:
+        return self.head_bytes + self.payload_bytes
+
+    @property
+    def index_offset(self) -> int:
+        return _codebook_offset(len(self.shape)) + self.codebook_bytes
+
+    def block_shape(self, block: int) -> tuple[int, int]:
+        """Rows and columns of one block; the last of a row or of the tensor may be smaller."""
+        group, piece = divmod(block, self.blocks_per_row)
+        return (
+            min(self.block_rows, self.rows - group * self.block_rows),
+            min(self.block_cols, self.cols - piece * self.block_cols),
+        )
+
+    def block_bounds(self) -> NDArray[np.int64]:
+        """Where each block starts, in weights of the row-major tensor, and the end: int64 [blocks + 1].
+
+        A block is whole rows or a piece of one row, so that consecutive blocks are consecutive weights.
+        """
+        return block_bounds(self.shape, self.block_rows, self.block_cols)
+
+
+class Index(NamedTuple):
+    """The block index: counts as in section 5, uint32 [blocks, layout.counts]; the blocks' CRCs, uint32 [blocks]."""
+
+    counts: NDArray[np.uint32]
+    crcs: NDArray[np.uint32]
+
+    @property
+    def block_bytes(self) -> NDArray[np.int64]:
+        """Bytes of each block: int64 [blocks]."""
+        return self.counts[:, :2].sum(axis=1, dtype=np.int64)
+
+
+def geometry(shape: Sequence[int]) -> tuple[int, int]:
+    """The block_rows and block_cols that a writer takes for a tensor (section 5)."""
+    rows, cols = shape[0], math.prod(shape[1:])
+    if cols <= _WRITER_BLOCK_WEIGHTS:
+        return min(rows, _WRITER_BLOCK_WEIGHTS // cols), cols
+    return 1, cols if cols <= MAX_BLOCK_WEIGHTS else _WRITER_BLOCK_WEIGHTS
+
+
+def block_bounds(shape: Sequence[int], block_rows: int, block_cols: int) -> NDArray[np.int64]:
+    """Where each block of a tensor starts, in weights, and the end: int64 [blocks + 1]; see `Head.block_bounds`."""
+    rows, cols = shape[0], math.prod(shape[1:])
+    starts = np.arange(0, rows, block_rows, dtype=np.int64)[:, None] * cols + np.arange(0, cols, block_cols)
+    return np.append(starts.ravel(), rows * cols)
+
+
+def parse(blob: ReadableBuffer, crc32c: Callable[[ReadableBuffer], int]) -> Head:
+    """Check a blob's head as section 9 says, in its order, and return what it declares.
+
+    Raises BlobError with the status of the first rule that is broken. The payload's bytes are not looked at.
+    """
+    view = memoryview(blob).cast("B")
+    fixed = _check_fixed(view)
+    head = _check_shape(view, fixed)
+    _check_head_bytes(view, head, fixed, crc32c)
+    if head.layout is not Layout.RAW:
+        read_codebook(view, head)
+    _check_index(head, read_index(view, head))
+    if len(view) < head.blob_bytes:
+        _refuse(Status.TRUNCATED, f"{len(view)} bytes, but head and payload take {head.blob_bytes}")
+    if len(view) > head.blob_bytes:
+        _refuse(Status.TRAILING_BYTES, f"{len(view)} bytes, but head and payload end at {head.blob_bytes}")
+    return head
+
+
+def read_index(blob: ReadableBuffer, head: Head) -> Index:
+    """The block index of a blob whose head is all there."""
+    entry = np.dtype([("counts", f"<u{head.index_width}", (head.layout.counts,)), ("crc", "<u4")])
+    view = memoryview(blob).cast("B")
+    entries = np.frombuffer(view, dtype=entry, count=head.blocks, offset=head.index_offset)
+    return Index(entries["counts"].astype(np.uint32), entries["crc"].astype(np.uint32))
+
+
+def read_codebook(blob: ReadableBuffer, head: Head) -> NDArray[np.int32]:
+    """The levels in the order of their symbols, int32 [symbols] (section 4).
+
+    Raises BlobError (BAD_CODEBOOK) unless the bitstream holds exactly that many levels within +-2^24.
+    """
+    start = head.index_offset - head.codebook_bytes
+    data = bytes(memoryview(blob).cast("B")[start : head.index_offset])
+    if 8 * len(data) > _CODEBOOK_CODEWORD_BITS * head.symbols + 7:
+        _refuse(Status.BAD_CODEBOOK, f"codebook_bytes is {len(data)}, more than {head.symbols} levels can take")
+    bits = "".join(f"{byte:08b}" for byte in data)
+    steps = np.empty(head.symbols, dtype=np.int64)
+    position = 0
+    for symbol in range(head.symbols):
+        one = bits.find("1", position)
+        end = 2 * one - position + head.codebook_order + 1
+        if one < 0 or end > len(bits) or end - position > _CODEBOOK_CODEWORD_BITS:
+            _refuse(Status.BAD_CODEBOOK, f"codebook level {symbol} of {head.symbols} is no whole codeword")
+        code = int(bits[one:end], 2) - (1 << head.codebook_order)
+        steps[symbol] = (code + 1) // 2 if code % 2 else -(code // 2)
+        position = end
+    if len(bits) - position > 7 or "1" in bits[position:]:
+        _refuse(Status.BAD_CODEBOOK, f"codebook goes on after its {head.symbols} levels")
+    return _unfold(np.cumsum(steps))
+
+
+def write_codebook(codebook: NDArray[np.int32]) -> tuple[int, bytes]:
+    """The order of codebook_code with the shortest bitstream (the smallest such order) and that bitstream."""
+    levels = codebook.astype(np.int64)
+    steps = np.diff(2 * np.abs(levels) - (levels > 0), prepend=0)
+    codes = np.where(steps > 0, 2 * steps - 1, -2 * steps)
+    lengths = [int(expgolomb.code_lengths(codes, order).sum()) for order in range(MAX_ORDER + 1)]
+    order = lengths.index(min(lengths))
+    return order, expgolomb.encode(codes, order)
+
+
+def pack_head(
+    *,
+    layout: Layout,
+    dtype: DType,
+    shape: tuple[int, ...],
+    index: Index,
+    crc32c: Callable[[ReadableBuffer], int],
+    step: float = 0.0,
+    codebook: NDArray[np.int32] | None = None,
+    level_order: int = 0,
+    run_order: int = 0,
+) -> bytes:
+    """The head of a blob with a writer's geometry, padding included; RAW has neither step nor codebook."""
+    codebook_order, codebook_bits = (0, b"") if codebook is None else write_codebook(codebook)
+    width = 2 if int(index.counts.max()) < 1 << 16 else 4
+    entry = np.dtype([("counts", f"<u{width}", (layout.counts,)), ("crc", "<u4")])
+    entries = np.empty(len(index.crcs), dtype=entry)
+    entries["counts"], entries["crc"] = index.counts, index.crcs
+    fixed = _Fixed(
+        magic=MAGIC,
+        version=VERSION,
+        layout=layout,
+        dtype=dtype,
+        ndim=len(shape),
+        level_code=level_order,
+        run_code=run_order,
+        codebook_code=codebook_order,
+        step_bits=_float32_bits(step),
+        symbols=0 if codebook is None else codebook.size,
+        block_rows=geometry(shape)[0],
+        block_cols=geometry(shape)[1],
+        codebook_bytes=len(codebook_bits),
+        payload_bytes=int(index.block_bytes.sum()),
+        head_crc=0,
+        index_width=width,
+        reserved=bytes(3),
+    )
+    head = bytearray(_FIXED.pack(*fixed) + struct.pack(f"<{len(shape)}Q", *shape) + codebook_bits + entries.tobytes())
+    head += bytes(-len(head) % ALIGNMENT)
+    head[_HEAD_CRC] = struct.pack("<I", crc32c(head))
+    return bytes(head)
+
+
+class _Fixed(NamedTuple):
+    """The 48 bytes that every head starts with, in their order."""
+
+    magic: bytes
+    version: int
+    layout: int
+    dtype: int
+    ndim: int
+    level_code: int
+    run_code: int
+    codebook_code: int
+    step_bits: int
+    symbols: int
+    block_rows: int
+    block_cols: int
+    codebook_bytes: int
+    payload_bytes: int
+    head_crc: int
+    index_width: int
+    reserved: bytes
+
+
+def _check_fixed(view: memoryview) -> _Fixed:
+    """Checks 1 to 10: the fields that can be judged one by one."""
+    if len(view) < _FIXED.size:
+        _refuse(Status.TRUNCATED, f"{len(view)} bytes, but a head takes at least {_FIXED.size}")
+    fixed = _Fixed(*_FIXED.unpack_from(view))
+    if fixed.magic != MAGIC:
+        _refuse(Status.BAD_MAGIC, f"starts with {fixed.magic!r}, expected {MAGIC!r}: this is no bsexport blob")
+    if fixed.version != VERSION:
+        _refuse(Status.BAD_VERSION, f"has format version {fixed.version}, this runtime reads {VERSION}")
+    if fixed.layout not in set(Layout):
+        _refuse(Status.BAD_LAYOUT, f"layout is {fixed.layout}, expected 0 (RAW), 1 (EG) or 2 (RL)")
+    raw = fixed.layout == Layout.RAW
+    if fixed.dtype not in set(DType) or not (raw or DType(fixed.dtype).coded):
+        _refuse(Status.BAD_DTYPE, f"dtype is {fixed.dtype}, which layout {Layout(fixed.layout).name} does not have")
+    if not 1 <= fixed.ndim <= MAX_DIMS:
+        _refuse(Status.BAD_SHAPE, f"ndim is {fixed.ndim}, expected 1 to {MAX_DIMS}")
+    _check_codes(fixed)
+    _check_numbers(fixed, raw)
+    return fixed
+
+
+def _check_codes(fixed: _Fixed) -> None:
+    largest = {
+        "level_code": 0 if fixed.layout == Layout.RAW else MAX_ORDER,
+        "run_code": MAX_ORDER if fixed.layout == Layout.RL else 0,
+        "codebook_code": 0 if fixed.layout == Layout.RAW else MAX_ORDER,
+    }
+    for name, limit in largest.items():
+        if getattr(fixed, name) > limit:
+            found, layout = getattr(fixed, name), Layout(fixed.layout).name
+            _refuse(Status.BAD_CODE, f"{name} is {found}, expected 0 to {limit} in layout {layout}")
+    if fixed.index_width not in (2, 4):
+        _refuse(Status.BAD_CODE, f"index_width is {fixed.index_width}, expected 2 or 4")
+
+
+def _check_numbers(fixed: _Fixed, raw: bool) -> None:
+    step = _float32(fixed.step_bits)
+    if raw and fixed.step_bits != 0:
+        _refuse(Status.BAD_STEP, f"step is {step!r}, but a RAW blob has none (0)")
+    if not raw and not 0.0 < step < math.inf:
+        _refuse(Status.BAD_STEP, f"step is {step!r}, expected a finite number above 0")
+    if raw and (fixed.symbols or fixed.codebook_bytes):
+        found = f"{fixed.symbols} symbols in {fixed.codebook_bytes} bytes"
+        _refuse(Status.BAD_CODEBOOK, f"declares a codebook of {found}, but a RAW blob has none")
+    if not raw and not 1 <= fixed.symbols <= MAX_SYMBOLS:
+        _refuse(Status.BAD_CODEBOOK, f"symbols is {fixed.symbols}, expected 1 to {MAX_SYMBOLS}")
+    if any(fixed.reserved):
+        _refuse(Status.BAD_RESERVED, f"reserved bytes are {fixed.reserved.hex(' ')}, expected zeros")
+
+
+def _check_shape(view: memoryview, fixed: _Fixed) -> Head:
+    """Checks 11 to 14: dims, geometry, and that the head is all there."""
+    dims_end = _codebook_offset(fixed.ndim)
+    if len(view) < dims_end:
+        _refuse(Status.TRUNCATED, f"{len(view)} bytes, but {fixed.ndim} dims end at {dims_end}")
+    shape = struct.unpack_from(f"<{fixed.ndim}Q", view, _FIXED.size)
+    if min(shape) < 1 or math.prod(shape) > MAX_WEIGHTS:
+        _refuse(Status.BAD_SHAPE, f"shape is {list(shape)}, expected dims of at least 1 and at most 2^40 weights")
+    head = Head(
+        layout=Layout(fixed.layout),
+        dtype=DType(fixed.dtype),
+        shape=shape,
+        level_order=fixed.level_code,
+        run_order=fixed.run_code,
+        codebook_order=fixed.codebook_code,
+        step=_float32(fixed.step_bits),
+        symbols=fixed.symbols,
+        block_rows=fixed.block_rows,
+        block_cols=fixed.block_cols,
+        codebook_bytes=fixed.codebook_bytes,
+        index_width=fixed.index_width,
+        payload_bytes=fixed.payload_bytes,
+        head_bytes=0,
+    )
+    _check_blocks(head)
+    end = head.index_offset + head.blocks * head.entry_bytes
+    head_bytes = _ceil_div(end, ALIGNMENT) * ALIGNMENT
+    if len(view) < head_bytes:
+        _refuse(Status.TRUNCATED, f"{len(view)} bytes, but the head with its {head.blocks} blocks takes {head_bytes}")
+    return replace(head, head_bytes=head_bytes)
+
+
+def _check_blocks(head: Head) -> None:
+    inside = 1 <= head.block_rows <= head.rows and 1 <= head.block_cols <= head.cols
+    consecutive = head.block_cols == head.cols or head.block_rows == 1
+    if not inside or not consecutive or head.block_rows * head.block_cols > MAX_BLOCK_WEIGHTS:
+        found = f"blocks are {head.block_rows} x {head.block_cols} of a {head.rows} x {head.cols} matrix"
+        expected = f"whole rows or a piece of one row, at most {MAX_BLOCK_WEIGHTS} weights"
+        _refuse(Status.BAD_BLOCKS, f"{found}, expected {expected}")
+
+
+def _check_head_bytes(view: memoryview, head: Head, fixed: _Fixed, crc32c: Callable[[ReadableBuffer], int]) -> None:
+    """Checks 15 and 16: the head's CRC and its padding."""
+    data = bytearray(view[: head.head_bytes])
+    data[_HEAD_CRC] = bytes(4)
+    found = crc32c(data)
+    if found != fixed.head_crc:
+        _refuse(Status.HEAD_CRC, f"CRC-32C of the head is {found:#010x}, stored is {fixed.head_crc:#010x}: damaged")
+    if any(data[head.index_offset + head.blocks * head.entry_bytes :]):
+        _refuse(Status.BAD_RESERVED, "padding after the index is not zero")
+
+
+def _check_index(head: Head, index: Index) -> None:
+    """Check 18: the counts agree with the payload's length, the block sizes and each other."""
+    total = int(index.block_bytes.sum())
+    if total != head.payload_bytes:
+        _refuse(Status.BAD_INDEX, f"blocks add up to {total} bytes, but payload_bytes is {head.payload_bytes}")
+    weights = np.diff(head.block_bounds())
+    if head.layout is Layout.RAW:
+        wrong = index.counts[:, 0] != weights * head.itemsize
+    elif head.layout is Layout.RL:
+        empty = index.counts == 0
+        wrong = (index.counts[:, 2] > weights) | (empty.any(axis=1) & ~empty.all(axis=1))
+    else:
+        return
+    if wrong.any():
+        block = int(wrong.argmax())
+        found = f"{index.counts[block].tolist()} for {int(weights[block])} weights"
+        _refuse(Status.BAD_INDEX, f"index of block {block} of {head.blocks} cannot be: {found}")
+
+
+def _unfold(folded: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The levels l of z(l) = 0, 1, 2, 3, 4 ... (0, +1, -1, +2, -2 ...)."""
+    wrong = (folded < 0) | (folded > 2 * MAX_LEVEL)
+    if wrong.any():
+        _refuse(Status.BAD_CODEBOOK, f"codebook level {int(wrong.argmax())} lies beyond +-2^24")
+    return np.where(folded % 2, (folded + 1) // 2, -(folded // 2)).astype(np.int32)
+
+
+def _codebook_offset(ndim: int) -> int:
+    return _FIXED.size + 8 * ndim
+
+
+def _float32_bits(number: float) -> int:
+    return int(np.float32(number).view(np.uint32))
+
+
+def _float32(bits: int) -> float:
+    return float(np.uint32(bits).view(np.float32))
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _refuse(status: Status, text: str) -> NoReturn:
+    raise BlobError(status, f"blob: {text}")

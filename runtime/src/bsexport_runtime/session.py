@@ -1,0 +1,188 @@
+"""Load a package into an onnxruntime session whose weights lie in one decoded arena that is never copied."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from bsexport_runtime import codec
+from bsexport_runtime.errors import BlobError, PackageError
+from bsexport_runtime.package import ARENA, PLAIN_GRAPH, Package, Tensor
+
+COPIES_BEFORE = (1, 31)  # the first onnxruntime that uses the arena in place; older ones copy it
+GROUP_BYTES = 8 << 20  # blobs decoded before their file pages are let go again
+
+# The arena is used in place only if nothing makes a second copy of a weight: no direct buffers means a copy, prepacking
+# copies every matrix, and constant folding would copy what it folds.
+CONFIG = {
+    "session.use_external_initializer_file_buffers_directly": "1",
+    "session.disable_prepacking": "1",
+    "optimization.constant_folding_max_output_size_in_bytes": "4096",
+}
+
+
+class Session(ort.InferenceSession):  # type: ignore[misc]
+    """An onnxruntime.InferenceSession that also owns the arena that its weights lie in.
+
+    graph: path or bytes of a graph whose weights are external in ARENA. arena: uint8, all its tensors, each at its
+    offset. options: settings that zero copy needs are added; options that were used once are not for a second session.
+    Any other keyword: as for onnxruntime.InferenceSession.
+    """
+
+    def __init__(
+        self, graph: str | bytes, arena: npt.NDArray[np.uint8], options: ort.SessionOptions | None = None, **kwargs: Any
+    ) -> None:
+        options = ort.SessionOptions() if options is None else options
+        _configure(options)
+        if arena.size:
+            options.add_external_initializers_from_files_in_memory([ARENA], [arena], [arena.nbytes])
+        super().__init__(graph, options, **kwargs)
+        # Set after the base class has made the session: attributes go in the order in which they came, so the session,
+        # which points into the arena, is gone before the arena is.
+        self.arena = arena
+
+
+def load(
+    path: str | Path,
+    *,
+    sess_options: ort.SessionOptions | None = None,
+    providers: Sequence[Any] = ("CPUExecutionProvider",),
+    threads: int | None = None,
+    verify: bool = False,
+    **kwargs: Any,
+) -> Session:
+    """A session over the package at `path`: its weights decoded once, straight to where onnxruntime uses them.
+
+    sess_options: an onnxruntime.SessionOptions; settings that it needs are added, so give each load its own.
+    providers, and any other keyword: as for onnxruntime.InferenceSession.
+    threads: for decoding, and for the session unless sess_options are given; default: all cores of this process.
+    verify: check the sha256 of every file first (the blocks' CRCs are always checked).
+
+    Raises PackageError, naming file and tensor, if anything of the package is damaged; then there is no session.
+    Warns if this onnxruntime copies the weights (before 1.31), which takes twice the memory.
+    """
+    package = Package(path)
+    if verify:
+        for wrong in package.verify():
+            raise PackageError(wrong)
+    if _version() < COPIES_BEFORE:
+        warnings.warn(
+            f"onnxruntime {ort.__version__} copies the weights, so that loading takes twice the memory; 1.31 does not",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    arena = decode_arena(package, threads or available_cores())
+    options = ort.SessionOptions() if sess_options is None else sess_options
+    if sess_options is None and threads is not None:
+        options.intra_op_num_threads = threads
+    return Session(str(package.read(PLAIN_GRAPH)), arena, options, providers=list(providers), **kwargs)
+
+
+def decode_arena(package: Package, threads: int) -> npt.NDArray[np.uint8]:
+    """All tensors of the package, decoded to their places: uint8 [package.arena_bytes], read-only.
+
+    Raises PackageError if a block is damaged.
+    """
+    arena = _allocate(package.arena_bytes)
+    for group in _groups(package.tensors):
+        blobs = [package.blob(tensor) for tensor in group]
+        outs = [_place(package, arena, tensor) for tensor in group]
+        try:
+            codec.decode_into(blobs, outs, threads=threads)
+        except BlobError as error:
+            raise _locate(package, group, error) from error
+        for tensor in group:
+            package.release(tensor)
+    arena.flags.writeable = False
+    return arena
+
+
+def read_tensors(path: str | Path, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+    """The decoded tensors of a package by name, all of them or those named; bfloat16 is widened to float32.
+
+    Raises PackageError if the package is damaged or has no tensor of a name.
+    """
+    package = Package(path)
+    known = {tensor.name: tensor for tensor in package.tensors}
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise PackageError(
+            f"{package.path}: has no tensor {unknown[0]}; it has {len(known)}, see bsexport_runtime.inspect"
+        )
+    chosen = known if names is None else {name: known[name] for name in names}
+    return {name: _decode(package, tensor) for name, tensor in chosen.items()}
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
+    """What a package says of itself: its manifest, its path, and the backend that would decode it."""
+    package = Package(path)
+    return {"path": str(package.path), "backend": codec.backend(), **package.manifest}
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _configure(options: ort.SessionOptions) -> None:
+    for key, value in CONFIG.items():
+        try:
+            options.get_session_config_entry(key)
+        except RuntimeError:  # not set by the caller, who would know why
+            options.add_session_config_entry(key, value)
+
+
+def _decode(package: Package, tensor: Tensor) -> npt.NDArray[Any]:
+    try:
+        return codec.decode(package.blob(tensor))
+    except BlobError as error:
+        raise package.damaged(tensor, error) from error
+
+
+def _locate(package: Package, group: Sequence[Tensor], error: BlobError) -> PackageError:
+    """The damaged tensor of a group that did not decode; the group is small, so it is decoded again one by one."""
+    for tensor in group:
+        try:
+            codec.decode(package.blob(tensor))
+        except BlobError as found:
+            return package.damaged(tensor, found)
+    return PackageError(f"{package.path}: {error}; the file changes while it is read")
+
+
+def _groups(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    group: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if group and size + tensor.nbytes > GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(tensor)
+        size += tensor.nbytes
+    if group:
+        yield group
+
+
+def _place(package: Package, arena: npt.NDArray[np.uint8], tensor: Tensor) -> npt.NDArray[np.uint8]:
+    return arena[tensor.arena_offset : tensor.arena_offset + package.head(tensor).nbytes]
+
+
+def _allocate(size: int) -> npt.NDArray[np.uint8]:
+    """Fresh memory on huge pages where the system has them: page faults would cost more than decoding."""
+    if size == 0:
+        return np.empty(0, np.uint8)
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(part) for part in ort.__version__.split(".")[:2])

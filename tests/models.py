@@ -1,0 +1,31 @@
+"""Small ONNX models made in code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, parser
+
+SMALL = """
+<ir_version: 8, opset_import: ["" : 17]>
+small (int64[batch, sequence] ids) => (float[batch, sequence, 40] scores) {
+  embedded = Gather (table, ids)
+  inner = MatMul (embedded, first)
+  biased = Add (inner, bias)
+  active = Relu (biased)
+  scores = MatMul (active, second)
+}
+"""
+
+
+def save_small(path: Path, seed: int = 0, scale: float = 0.1) -> dict[str, np.ndarray]:
+    """Write a graph of three matrices (100 x 64, 64 x 48, 48 x 40) and one bias; returns its weights."""
+    random = np.random.default_rng(seed)
+    shapes = {"table": (100, 64), "first": (64, 48), "bias": (48,), "second": (48, 40)}
+    weights = {name: (scale * random.standard_t(3, shape)).astype(np.float32) for name, shape in shapes.items()}
+    model = parser.parse_model(SMALL)
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    onnx.save(model, path)
+    return weights
