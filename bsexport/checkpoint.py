@@ -23,7 +23,6 @@ from bsexport.errors import SourceError
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
-_SHARDS = "model-*-of-*.safetensors"
 
 # What a device may need beside the graph. Names of folders (1_Pooling/config.json) do not survive a flat copy.
 FILES = (
@@ -60,7 +59,8 @@ _OTHER_WEIGHTS = (
     ("flax_model.msgpack", "Flax weights; save the model as safetensors with save_pretrained"),
 )
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_SHARD = re.compile(r"[^/\\]+\.safetensors")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _OTHERS = {
@@ -141,7 +141,11 @@ def locate(model: Path, *, code: bool = False) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[*FILES, WEIGHTS, INDEX, _SHARDS, *["*.py"] * code]))
+        return Path(
+            snapshot_download(
+                hub_id, allow_patterns=[*FILES, WEIGHTS, INDEX, "model-*-of-*.safetensors", *["*.py"] * code]
+            )
+        )
     except (OSError, ValueError) as error:  # the client's own errors all derive from these two
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SourceError(
@@ -191,8 +195,8 @@ def _indexed(index: Path) -> dict[str, frozenset[str] | None]:
     for name, file in weight_map.items():
         shards.setdefault(file, set()).add(name)
     for file in sorted(shards):
-        if Path(file).name != file or "\\" in file:
-            raise SourceError(f"{index}: names {file!r}, expected the name of a file in the same folder")
+        if not _SHARD.fullmatch(file):
+            raise SourceError(f"{index}: names {file!r}, expected a safetensors file in the same folder")
         if not (index.parent / file).is_file():
             raise SourceError(f"{index}: names {file}, which is missing; download or save the model again")
     return {file: frozenset(shards[file]) for file in sorted(shards)}

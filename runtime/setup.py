@@ -5,7 +5,6 @@ Without a working C compiler the package installs too, and decodes in numpy.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -14,34 +13,31 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 LIBRARY = {"win32": "bsx.dll", "darwin": "libbsx.dylib"}.get(sys.platform, "libbsx.so")
-WINDOWS = os.name == "nt"
 
 
 class BuildLibrary(build_ext):
     """build_ext under the library's own name, instead of that of a Python module."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        return os.path.join(*fullname.split(".")[:-1], LIBRARY)
+        return str(Path(*fullname.split(".")[:-1], LIBRARY))
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         return []
 
     def build_extension(self, ext: Extension) -> None:
-        Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)  # never ship one from an earlier build
+        # If it cannot be built now, one from an earlier build must not be taken for it.
+        Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+        if self.editable_mode:
+            Path("src", self.get_ext_filename(ext.name)).unlink(missing_ok=True)
         super().build_extension(ext)
 
 
 class TaggedWheel(bdist_wheel):
     """A wheel for every Python 3: of this platform if the library could be built, else of any."""
 
-    def run(self) -> None:
-        self.run_command("build")
-        self.skip_build = True
-        self.root_is_pure = not list(Path(self.get_finalized_command("build").build_lib).rglob(LIBRARY))
-        super().run()
-
     def get_tag(self) -> tuple[str, str, str]:
-        return "py3", "none", "any" if self.root_is_pure else super().get_tag()[2]
+        built = list(Path(self.get_finalized_command("build").build_lib).rglob(LIBRARY))
+        return "py3", "none", super().get_tag()[2] if built else "any"
 
 
 setup(
@@ -51,7 +47,7 @@ setup(
             sources=[str(path) for path in sorted(Path("native").glob("*.c")) if path.name != "fuzz_decode.c"],
             depends=[str(path) for path in sorted(Path("native").glob("*.h"))],
             define_macros=[("BSX_SHARED", "1")],
-            extra_compile_args=["/O2"] if WINDOWS else ["-std=c99", "-O3", "-fvisibility=hidden"],
+            extra_compile_args=["/O2"] if sys.platform == "win32" else ["-std=c99", "-O3", "-fvisibility=hidden"],
             optional=True,
         )
     ],

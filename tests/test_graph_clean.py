@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 import onnx.checker
 import onnx.parser
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -171,6 +174,54 @@ def test_identity_follows_a_name_that_a_loop_hides() -> None:
     state = body.input[2].name
     assert state != "W"
     assert list(body.node[1].input) == [state, "W"]
+
+
+def test_equal_constants_of_one_graph_are_shared() -> None:
+    model = parse(
+        """g (bool c, float[8] x) => (float[8] y, float[1] z) {
+            a = Constant <value = float[1] {2}> ()
+            b = Constant <value = float[1] {2}> ()
+            two = Constant <value_floats = [2.0]> ()
+            z = Constant <value = float[1] {2}> ()
+            p = Mul(x, a)
+            q = Mul(p, b)
+            r = Mul(q, two)
+            y = If (c) <
+                then_branch = t () => (float[8] u) { d = Constant <value = float[1] {2}> () u = Mul(r, d) },
+                else_branch = e () => (float[8] v) { v = Mul(r, b) }
+            >
+        }"""
+    )
+    assert lines(clean(model).graph) == [
+        *("t0=Constant()", "t1=Constant()", "z=Constant()", "t2=Mul(x,t0)", "t3=Mul(t2,t0)", "t4=Mul(t3,t1)"),
+        *("y=If(c)", "t5=Constant()", "t6=Mul(t4,t5)", "t7=Mul(t4,t0)"),
+    ]
+
+
+def test_shapes_stay_where_onnxruntime_needs_them_to_fuse(tmp_path: Path) -> None:
+    """Behind a computed Reshape only the exporter's note tells that the sum's operands have one shape."""
+    model = parse(
+        """g (float[b,s,8] x, int64[3] to, float[8] scale) => (float[b,s,8] y) {
+            u = Neg(x)
+            r = Reshape(u, to)
+            a = Add(r, x)
+            n = LayerNormalization <axis = -1> (a, scale)
+            y = Relu(n)
+        }"""
+    )
+    for name in ("u", "r", "a", "n"):
+        model.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", "s", 8]))
+    cleaned = clean(model)
+    assert [value.name for value in cleaned.graph.value_info] == ["t1"]
+    assert cleaned.graph.node[1].output[0] == "t1"
+    del model.graph.value_info[:]
+    for graph, fused in ((cleaned, True), (clean(model), False)):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(graph.SerializeToString(), options)
+        operators = {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
+        assert ("SkipLayerNormalization" in operators) is fused
 
 
 def test_product_with_a_transposed_weight() -> None:

@@ -59,6 +59,7 @@ def read_config(directory: Path, trust_remote_code: bool) -> Any:
     # One graph, one set of outputs: nothing that is optional.
     config.use_cache = config.output_hidden_states = config.output_attentions = False
     config.return_dict = True
+    config.architectures = config.architectures or []  # transformers loops over it where a task has several classes
     return config
 
 
@@ -168,5 +169,8 @@ def image_size(config: Any, directory: Path) -> tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """What first went wrong, in one line: torch wraps errors in others that say only where it was."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -95,8 +95,8 @@ def _residuals(graph: onnx.GraphProto) -> set[str]:
     onnxruntime fuses the two nodes if it knows that both operands have the same shape. Behind a Reshape to a computed
     shape it does not, unless the exporter's note of the shape stays.
     """
-    normalised = {node.input[0] for node in graph.node if node.op_type == "LayerNormalization"}
-    sums = [node for node in graph.node if node.op_type == "Add" and node.output[0] in normalised]
+    normalised = {name for node in graph.node if walk.is_op(node, "LayerNormalization") for name in node.input[:1]}
+    sums = [node for node in graph.node if walk.is_op(node, "Add") and node.output[0] in normalised]
     return {name for node in sums for name in node.input}
 
 

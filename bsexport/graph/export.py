@@ -91,7 +91,6 @@ def _trace(model: Any, matched: Match, directory: Path) -> Any:
             )
         for value, name in zip(program.model.graph.outputs, _output_names(program.exported_program), strict=True):
             value.name = name
-        _check_axes(program.model.graph.inputs, axes)
     except Exception as error:  # whatever the model's code and the exporter raise
         raise ExportError(
             f"{directory}: torch cannot export {type(model).__name__} ({architecture.first_line(error)}); "
@@ -124,14 +123,6 @@ def _output_names(program: Any) -> list[str]:
     if not isinstance(names, list) or len(names) != spec.num_leaves:
         raise ValueError(f"its outputs are {spec}, expected named tensors")
     return names
-
-
-def _check_axes(inputs: Any, axes: dict[str, dict[int, str]]) -> None:
-    """Raises ValueError if the exporter has given up an axis that should be symbolic, which it does without a word."""
-    for value in inputs:
-        fixed = [axis for place, axis in axes[value.name].items() if isinstance(value.shape[place], int)]
-        if fixed:
-            raise ValueError(f"its code works for one {fixed[0]} size only")
 
 
 def _simplify(model: Any, matched: Match) -> tuple[onnx.ModelProto, dict[str, npt.NDArray[Any]]]:

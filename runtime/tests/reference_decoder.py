@@ -14,7 +14,7 @@ ITEM_BYTES |= {17: 1, 18: 1, 19: 1, 20: 1}
 RAW, EG, RL = 0, 1, 2
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The blob breaks a rule of section 9; args[0] is the status."""
 
 
@@ -31,7 +31,7 @@ class Decoded:
 
 def require(rule: bool, status: int) -> None:
     if not rule:
-        raise Refused(status)
+        raise RefusedError(status)
 
 
 def crc32c(data: bytes) -> int:

@@ -96,6 +96,8 @@ class Codec:
         head = self.parse(blob)
         if not 0 <= start <= stop <= head.rows:
             raise BlobError(Status.BAD_ARGUMENT, f"blob: rows {start} to {stop} asked for, but there are {head.rows}")
+        if start == stop:
+            return _widened(np.empty((0, *head.shape[1:]), dtype=head.dtype.storage), head.dtype)
         groups = range(start // head.block_rows, -(-stop // head.block_rows))
         origin = groups.start * head.block_rows
         rows = min(groups.stop * head.block_rows, head.rows) - origin
@@ -248,31 +250,34 @@ def default() -> Codec:
     return _chosen()[0]
 
 
+def numpy_codec() -> Codec:
+    """The codec on the numpy backend."""
+    return Codec(cast(Backend, fallback))
+
+
+def native_codec() -> Codec:
+    """The codec on the native backend. Raises BackendError that says why it cannot be had."""
+    from bsexport_runtime import native  # loads the library
+
+    return Codec(cast(Backend, native))
+
+
 @cache
 def _chosen() -> tuple[Codec, str]:
     """Choose the backend, once. Raises BackendError if the native one is required but cannot be had."""
-    if os.environ.get("BSEXPORT_BACKEND", "") == "numpy":
-        return Codec(_NUMPY), f"{_NUMPY.name} (BSEXPORT_BACKEND asks for it)"
+    asked = os.environ.get("BSEXPORT_BACKEND", "")
+    if asked not in ("", "numpy"):
+        raise BackendError(f"BSEXPORT_BACKEND is {asked!r}, expected nothing or 'numpy'")
+    if asked == "numpy":
+        return numpy_codec(), "numpy (BSEXPORT_BACKEND asks for it)"
     try:
-        native = load_native()
+        chosen = native_codec()
     except BackendError as error:
         if os.environ.get("BSEXPORT_REQUIRE_NATIVE", "") == "1":
             raise
         warnings.warn(f"decoding in numpy, which is slow: {error}", RuntimeWarning, stacklevel=2)
-        return Codec(_NUMPY), f"{_NUMPY.name} (no native library: {error})"
-    return Codec(native), native.name
-
-
-def load_native() -> Backend:
-    """The native backend. Raises BackendError that says why it cannot be had."""
-    try:
-        from bsexport_runtime import native
-    except ImportError as error:
-        raise BackendError(f"the native backend cannot be imported: {error}") from error
-    return cast(Backend, native)
-
-
-_NUMPY = cast(Backend, fallback)
+        return numpy_codec(), f"numpy (no native library: {error})"
+    return chosen, chosen.backend.name
 
 
 def _widened(values: NDArray[Any], dtype: DType) -> NDArray[Any]:

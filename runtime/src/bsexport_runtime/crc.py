@@ -1,7 +1,8 @@
 """CRC-32C in numpy, over many byte ranges at once (docs/format.md, section 2).
 
-A CRC's state advances linearly: state(A + B) = shift(state(A), length of B) xor state(B), with states that start at 0. So
-every range is cut into rows that are run through in lock-step, four bytes a step, and the rows of a range are then joined.
+A CRC's state advances linearly: state(A + B) = shift(state(A), length of B) xor state(B), with states that start at 0.
+So every range is cut into rows that are run through in lock-step, four bytes a step, and the rows of a range are then
+joined.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def crc32c_ranges(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: N
 
 def _join(parts: NDArray[np.uint32], shift: Shift) -> NDArray[np.uint32]:
     """The states after parts[0], parts[1] ... in turn: uint32 [parts, lanes] to uint32 [lanes]."""
-    states = parts[0].copy()
+    states: NDArray[np.uint32] = parts[0]
     for part in parts[1:]:
         states = _shift_state(states, shift) ^ part
     return states
@@ -62,17 +63,16 @@ def _join(parts: NDArray[np.uint32], shift: Shift) -> NDArray[np.uint32]:
 
 def _shift_state(states: NDArray[np.uint32], shift: Shift) -> NDArray[np.uint32]:
     low, high = shift
-    return low[states & 0xFFFF] ^ high[states >> 16]
+    shifted: NDArray[np.uint32] = low[states & 0xFFFF] ^ high[states >> 16]
+    return shifted
 
 
 @cache
 def _shift(zero_bytes: int) -> Shift:
     """The tables for a power of two of zero bytes."""
-    bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
-    columns = (bits >> 1) ^ np.where(bits & 1, np.uint32(_REFLECTED_POLYNOMIAL), np.uint32(0))
+    columns = np.array([_REFLECTED_POLYNOMIAL, *(1 << bit for bit in range(31))], dtype=np.uint32)  # one zero bit
     for _ in range((8 * zero_bytes).bit_length() - 1):
-        low, high = _tables(columns)
-        columns = low[columns & 0xFFFF] ^ high[columns >> 16]
+        columns = _shift_state(columns, _tables(columns))
     return _tables(columns)
 
 

@@ -164,7 +164,7 @@ def _stack(orders: tuple[int, ...]) -> _Tables:
 @cache
 def _table(order: int) -> _Tables:
     """The rows of one order: as many codewords as fit the 16 bits, four at most."""
-    window = np.arange(_ROWS)
+    window = np.arange(_ROWS, dtype=np.int64)
     values = np.zeros((_ROWS, _SLOTS), dtype=np.uint16)
     taken = np.zeros((_ROWS, _SLOTS), dtype=np.bool_)
     bits = np.zeros(_ROWS, dtype=np.int64)
@@ -197,4 +197,4 @@ def _bit_lengths(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @cache
 def _lengths(order: int) -> NDArray[np.uint8]:
-    return code_lengths(np.arange(1 << 16), order).astype(np.uint8)
+    return code_lengths(np.arange(1 << 16, dtype=np.int64), order).astype(np.uint8)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ name = "numpy"
 _BATCH_BLOCKS = 2048
 _BATCH_WEIGHTS = 1 << 23
 _BATCH_BYTES = 1 << 23
-_LONGEST_CODEWORD = 33
 
 
 def parse(blob: ReadableBuffer) -> Head:
@@ -48,7 +48,8 @@ def decode_blocks(
     _decode([_open(blob, head, out, levels, (first, count))])
 
 
-class _Job(NamedTuple):
+@dataclass(frozen=True)
+class _Job:
     """A blob and where its blocks go. table: the decoded value of each symbol, as the unsigned words of `out`."""
 
     payload: NDArray[np.uint8]
@@ -56,8 +57,8 @@ class _Job(NamedTuple):
     index: Index
     byte_bounds: NDArray[np.int64]
     weight_bounds: NDArray[np.int64]
-    table: NDArray[np.unsignedinteger]
-    out: NDArray[np.unsignedinteger]
+    table: NDArray[np.unsignedinteger[Any]]
+    out: NDArray[np.unsignedinteger[Any]]
     first: int
     count: int
 
@@ -70,9 +71,7 @@ class _Span(NamedTuple):
     last: int
 
 
-def _open(
-    blob: ReadableBuffer, head: Head, out: WriteableBuffer, levels: bool, blocks: tuple[int, int] | None
-) -> _Job:
+def _open(blob: ReadableBuffer, head: Head, out: WriteableBuffer, levels: bool, blocks: tuple[int, int] | None) -> _Job:
     first, count = blocks or (0, head.blocks)
     if first < 0 or count < 0 or first + count > head.blocks:
         raise BlobError(Status.BAD_ARGUMENT, f"blob: blocks {first} to {first + count - 1} of {head.blocks} asked for")
@@ -85,6 +84,8 @@ def _open(
     needed = int(weight_bounds[first + count] - weight_bounds[first]) * itemsize
     if buffer.size != needed:
         raise BlobError(Status.BAD_ARGUMENT, f"blob: output of {buffer.size} bytes, expected {needed}")
+    if not buffer.flags.writeable:
+        raise BlobError(Status.BAD_ARGUMENT, "blob: output is read-only")
     payload = np.frombuffer(blob, dtype=np.uint8)[head.head_bytes :]
     byte_bounds = np.concatenate([[0], np.cumsum(index.block_bytes)])
     if head.layout is Layout.RAW:
@@ -96,7 +97,7 @@ def _open(
     return _Job(payload, head, index, byte_bounds, weight_bounds, table, words, first, count)
 
 
-def _value_table(codebook: NDArray[np.int32], head: Head, levels: bool) -> NDArray[np.unsignedinteger]:
+def _value_table(codebook: NDArray[np.int32], head: Head, levels: bool) -> NDArray[np.unsignedinteger[Any]]:
     """The decoded value of each symbol (section 6), as little-endian unsigned words: [symbols]."""
     if levels:
         return codebook.astype("<i4").view("<u4")
@@ -198,7 +199,7 @@ def _place_block(job: _Job, block: int, crc: int, decoded: Iterator[NDArray[np.u
         raise BlobError(Status.BAD_STREAM, f"{where}: not the codewords of its {end - begin} weights", block)
 
 
-def _place_symbols(job: _Job, out: NDArray[np.unsignedinteger], symbols: NDArray[np.uint16] | None) -> bool:
+def _place_symbols(job: _Job, out: NDArray[np.unsignedinteger[Any]], symbols: NDArray[np.uint16] | None) -> bool:
     """EG: one symbol a weight."""
     if symbols is None or int(symbols.max()) >= job.head.symbols:
         return False
@@ -207,7 +208,7 @@ def _place_symbols(job: _Job, out: NDArray[np.unsignedinteger], symbols: NDArray
 
 
 def _place_coded(
-    job: _Job, out: NDArray[np.unsignedinteger], runs: NDArray[np.uint16] | None, levels: NDArray[np.uint16] | None
+    job: _Job, out: NDArray[np.unsignedinteger[Any]], runs: NDArray[np.uint16] | None, levels: NDArray[np.uint16] | None
 ) -> bool:
     """RL: runs of symbol 0, each followed by one coded weight."""
     if runs is None or levels is None or int(levels.max()) + 1 >= job.head.symbols:

@@ -1,4 +1,7 @@
-"""The blob's bytes: every offset and every check of docs/format.md, sections 2 to 5 and 9. The only Python place with offsets."""
+"""The blob's bytes: every offset and every check of docs/format.md, sections 2 to 5 and 9.
+
+This is the only Python place with offsets.
+"""
 
 from __future__ import annotations
 
@@ -196,7 +199,8 @@ class Index(NamedTuple):
     @property
     def block_bytes(self) -> NDArray[np.int64]:
         """Bytes of each block: int64 [blocks]."""
-        return self.counts[:, :2].sum(axis=1, dtype=np.int64)
+        total: NDArray[np.int64] = self.counts[:, :2].sum(axis=1, dtype=np.int64)
+        return total
 
 
 def geometry(shape: Sequence[int]) -> tuple[int, int]:
@@ -211,7 +215,8 @@ def block_bounds(shape: Sequence[int], block_rows: int, block_cols: int) -> NDAr
     """Where each block of a tensor starts, in weights, and the end: int64 [blocks + 1]; see `Head.block_bounds`."""
     rows, cols = shape[0], math.prod(shape[1:])
     starts = np.arange(0, rows, block_rows, dtype=np.int64)[:, None] * cols + np.arange(0, cols, block_cols)
-    return np.append(starts.ravel(), rows * cols)
+    bounds: NDArray[np.int64] = np.append(starts.ravel(), rows * cols)
+    return bounds
 
 
 def parse(blob: ReadableBuffer, crc32c: Callable[[ReadableBuffer], int]) -> Head:
@@ -219,7 +224,8 @@ def parse(blob: ReadableBuffer, crc32c: Callable[[ReadableBuffer], int]) -> Head
 
     Raises BlobError with the status of the first rule that is broken. The payload's bytes are not looked at.
     """
-    view = memoryview(blob).cast("B")
+    view = memoryview(blob)
+    view = view.cast("B") if view.nbytes else memoryview(b"")
     fixed = _check_fixed(view)
     head = _check_shape(view, fixed)
     _check_head_bytes(view, head, fixed, crc32c)
@@ -237,7 +243,7 @@ def read_index(blob: ReadableBuffer, head: Head) -> Index:
     """The block index of a blob whose head is all there."""
     entry = np.dtype([("counts", f"<u{head.index_width}", (head.layout.counts,)), ("crc", "<u4")])
     view = memoryview(blob).cast("B")
-    entries = np.frombuffer(view, dtype=entry, count=head.blocks, offset=head.index_offset)
+    entries: NDArray[np.void] = np.frombuffer(view, dtype=entry, count=head.blocks, offset=head.index_offset)
     return Index(entries["counts"].astype(np.uint32), entries["crc"].astype(np.uint32))
 
 
@@ -248,8 +254,9 @@ def read_codebook(blob: ReadableBuffer, head: Head) -> NDArray[np.int32]:
     """
     start = head.index_offset - head.codebook_bytes
     data = bytes(memoryview(blob).cast("B")[start : head.index_offset])
-    if 8 * len(data) > _CODEBOOK_CODEWORD_BITS * head.symbols + 7:
-        _refuse(Status.BAD_CODEBOOK, f"codebook_bytes is {len(data)}, more than {head.symbols} levels can take")
+    shortest, longest = head.codebook_order + 1, _CODEBOOK_CODEWORD_BITS
+    if not shortest * head.symbols <= 8 * len(data) <= longest * head.symbols + 7:
+        _refuse(Status.BAD_CODEBOOK, f"codebook of {head.symbols} levels cannot take {len(data)} bytes")
     bits = "".join(f"{byte:08b}" for byte in data)
     steps = np.empty(head.symbols, dtype=np.int64)
     position = 0

@@ -1,4 +1,4 @@
-"""The native backend: libbsx (runtime/native) through ctypes. Importing it raises BackendError if the library is not usable.
+"""The native backend: libbsx (runtime/native) through ctypes. Importing it raises BackendError if it cannot be used.
 
 ctypes lets go of the interpreter lock during a call, so that threads decode and encode side by side.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,10 +86,10 @@ class _CProgress(ctypes.Structure):
     _fields_ = (("blocks", ctypes.c_uint64), ("bytes", ctypes.c_size_t), ("bad_level", ctypes.c_uint64))
 
 
-def _signatures() -> dict[str, tuple[type | None, list[type]]]:
+def _signatures() -> dict[str, tuple[type[Any], list[type[Any]]]]:
     """Result and arguments of the functions of bsx.h that are called here; every buffer is followed by its size."""
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint64
-    buffer = [pointer, size]
+    buffer: list[type[Any]] = [pointer, size]
     return {
         "bsx_crc32c": (ctypes.c_uint32, buffer),
         "bsx_crc32c_name": (ctypes.c_char_p, []),

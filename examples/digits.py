@@ -1,0 +1,107 @@
+"""The main job on real data, offline: train a small vision transformer on handwritten digits, pack it, run it.
+
+The data are the 1,797 scanned digits (8 x 8 pixels) that ship with scikit-learn; every fifth is held out.
+Usage: python examples/digits.py [OUTPUT_DIRECTORY]
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import bsexport_runtime
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+RECIPES = (("0", "2^-8"), ("0.5", "2^-8"), ("0.8", "2^-8"), ("0.8", "2^-6"))
+EPOCHS = 30
+BATCH = 64
+
+Floats = npt.NDArray[np.float32]
+
+
+def main() -> None:
+    """Train, pack in several ways, and print sizes and accuracies of what the runtime answers."""
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else ".demo")
+    model_directory = out / "digits-vit"
+    pixels, labels = read_digits()
+    held_out = np.arange(len(labels)) % 5 == 0
+    if not (model_directory / "model.safetensors").is_file():
+        train(pixels[~held_out], labels[~held_out], model_directory)
+    fp32 = (model_directory / "model.safetensors").stat().st_size
+    print(f"\n{'prune':>6} {'step':>6} {'weights':>10} {'of fp32':>8} {'accuracy':>9}   on {held_out.sum()} held-out digits")
+    dense = torch_accuracy(model_directory, pixels[held_out], labels[held_out])
+    print(f"{'':>6} {'fp32':>6} {fp32:>10,} {1:>8.1%} {dense:>9.1%}   PyTorch")
+    for prune, step in RECIPES:
+        package = out / f"digits-p{prune}-s{step}"
+        bsexport("pack", str(model_directory), "--prune", prune, "--step", step, "-o", str(package), "--force", "--quiet")
+        size = (package / "weights.bsx").stat().st_size
+        right = accuracy(package, pixels[held_out], labels[held_out])
+        print(f"{prune:>6} {step:>6} {size:>10,} {size / fp32:>8.1%} {right:>9.1%}   bsexport-runtime", flush=True)
+    image = out / f"digit-{labels[0]}.png"
+    Image.fromarray(load_digits().images[0].astype(np.uint8) * 15).resize((64, 64)).save(image)
+    print(f"\n$ bsexport run {package} --image {image}", flush=True)
+    bsexport("run", str(package), "--image", str(image))
+    print(f"\n$ bsexport verify {package} --against {model_directory}", flush=True)
+    bsexport("verify", str(package), "--against", str(model_directory))
+
+
+def read_digits() -> tuple[Floats, npt.NDArray[np.int64]]:
+    """The images as the model takes them, float32 [n, 3, 8, 8] in -1..1, and their digits, int64 [n]."""
+    digits = load_digits()
+    grey = np.floor(digits.images) * 15 / 255  # 0..16 in the data, 0..240 in an image file
+    return np.repeat((grey[:, None] - 0.5) / 0.5, 3, axis=1).astype(np.float32), digits.target
+
+
+def train(pixels: Floats, labels: npt.NDArray[np.int64], directory: Path) -> None:
+    """Fine-tune from nothing, half a minute on two cores, and save as transformers does."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)  # so small a model gains nothing from more
+    config = ViTConfig(
+        hidden_size=96, num_hidden_layers=4, num_attention_heads=4, intermediate_size=384, image_size=8, patch_size=2,
+        num_labels=10, id2label={i: str(i) for i in range(10)}, label2id={str(i): i for i in range(10)},
+        hidden_dropout_prob=0.1,
+    )  # fmt: skip
+    model = ViTForImageClassification(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, EPOCHS * -(-len(labels) // BATCH))
+    inputs, targets = torch.from_numpy(pixels), torch.from_numpy(labels)
+    for epoch in range(EPOCHS):
+        for batch in torch.randperm(len(labels)).split(BATCH):
+            loss = model(pixel_values=inputs[batch], labels=targets[batch]).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        if epoch % 10 == 9:
+            print(f"epoch {epoch + 1} of {EPOCHS}: loss {loss.item():.4f}", flush=True)
+    model.save_pretrained(directory)
+    ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(directory)
+
+
+def accuracy(package: Path, pixels: Floats, labels: npt.NDArray[np.int64]) -> float:
+    """Share of the digits that the package reads rightly, in a session of the device runtime."""
+    session = bsexport_runtime.load(package)
+    (logits,) = session.run(["logits"], {"pixel_values": pixels})
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
+def torch_accuracy(directory: Path, pixels: Floats, labels: npt.NDArray[np.int64]) -> float:
+    """The same, of the model before packing, in PyTorch."""
+    model = ViTForImageClassification.from_pretrained(directory).eval()
+    with torch.no_grad():
+        return float((model(torch.from_numpy(pixels)).logits.argmax(1).numpy() == labels).mean())
+
+
+def bsexport(*arguments: str) -> None:
+    """Run the command line, as a user would."""
+    subprocess.run([sys.executable, "-m", "bsexport.cli", *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()
