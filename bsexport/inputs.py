@@ -9,6 +9,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
+from bsexport.errors import VerifyError
+
 BATCH = 2
 LENGTH = 16
 NUMPY_DTYPES = {
@@ -17,7 +19,11 @@ NUMPY_DTYPES = {
     "tensor(float16)": np.float16,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
     "tensor(int8)": np.int8,
+    "tensor(uint64)": np.uint64,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint16)": np.uint16,
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
@@ -26,22 +32,23 @@ NUMPY_DTYPES = {
 def sample_inputs(session: ort.InferenceSession, graph: onnx.GraphProto, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
     """One seeded input for each of the session's inputs.
 
+    graph: the session's graph, which tells the tables that inputs index.
     Floats are normal; integers that index a table lie within it; masks are all ones; other integers are 0. A dimension
-    without a size is 2 if it is the first, else 16.
-    Raises KeyError for an input type that has no numpy counterpart.
+    without a size is 2 if it is the first, else 16; dimensions of one name are equal.
+    Raises VerifyError for an input type that has no numpy counterpart.
     """
     random = np.random.default_rng(seed)
     limits = index_limits(graph)
+    sizes: dict[str, int] = {}
     inputs = {}
     for value in session.get_inputs():
+        if value.type not in NUMPY_DTYPES:
+            raise VerifyError(f"input {value.name} is a {value.type}, for which no input can be made up")
         dtype = np.dtype(NUMPY_DTYPES[value.type])
-        sizes = [BATCH if axis == 0 else LENGTH for axis in range(len(value.shape))]
-        shape = [
-            dim if isinstance(dim, int) and dim > 0 else size for dim, size in zip(value.shape, sizes, strict=True)
-        ]
-        if np.issubdtype(dtype, np.floating):
+        shape = [_size(dim, axis, sizes) for axis, dim in enumerate(value.shape)]
+        if dtype.kind == "f":
             inputs[value.name] = random.standard_normal(shape).astype(dtype)
-        elif "mask" in value.name or dtype == np.bool_:
+        elif dtype.kind == "b" or "mask" in value.name:
             inputs[value.name] = np.ones(shape, dtype)
         else:
             inputs[value.name] = random.integers(0, limits.get(value.name, 1), shape).astype(dtype)
@@ -56,7 +63,19 @@ def index_limits(graph: onnx.GraphProto) -> dict[str, int]:
     for node in graph.node:
         if node.op_type == "Cast" and node.input[0] in inputs:
             inputs[node.output[0]] = inputs[node.input[0]]
-        elif node.op_type == "Gather" and node.input[0] in rows and node.input[1] in inputs:
+        elif _is_lookup(node) and node.input[0] in rows and node.input[1] in inputs:
             name = inputs[node.input[1]]
             limits[name] = min(limits.get(name, rows[node.input[0]]), rows[node.input[0]])
     return limits
+
+
+def _size(dim: int | str | None, axis: int, sizes: dict[str, int]) -> int:
+    """The size of one dimension; `sizes` remembers those that have a name."""
+    if isinstance(dim, int) and dim > 0:
+        return dim
+    size = BATCH if axis == 0 else LENGTH
+    return sizes.setdefault(dim, size) if isinstance(dim, str) else size
+
+
+def _is_lookup(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Gather" and not any(each.name == "axis" and each.i for each in node.attribute)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import onnx
 
 from bsexport import __version__
 from bsexport.output import Staging, disk_errors
-from bsexport_runtime.package import CODED_GRAPH, FORMAT, MANIFEST, PLAIN_GRAPH, VERSION, WEIGHTS, align
+from bsexport_runtime.package import CODED_GRAPH, FORMAT, MANIFEST, PLAIN_GRAPH, VERSION, WEIGHTS, align, seal
 
 
 def is_package(path: Path) -> bool:
@@ -97,8 +96,7 @@ class PackageWriter:
                 **manifest,
                 "files": files,
             }
-            text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-            (directory / MANIFEST).write_text(text, encoding="utf-8")
+            (directory / MANIFEST).write_bytes(seal(whole))
         self._staging.publish_directory()
         return sum(map(len, graphs.values()))
 

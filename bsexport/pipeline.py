@@ -49,7 +49,7 @@ def pack(
     def coded(add_blob: Callable[[bytes], int]) -> Report:
         tensors = tuple(code_parts(parts, recipe, limit, add_blob, threads, progress))
         check_not_all_zero(tensors, recipe)
-        return Report(source.name, source.task, recipe, limit, tensors, tuple(rewrite.inline_constants(source.graph)))
+        return Report(source.name, source.task, recipe, limit, tensors, source.inline)
 
     if out is None:
         return coded(BlobPlaces().add)
@@ -98,6 +98,8 @@ def why_uncoded(weight: Weight, recipe: Recipe) -> str:
         return f"{weight.dtype.name}, not a floating-point weight"
     if recipe.keeps(weight.name):
         return "kept by --keep"
+    if weight.constant:
+        return "made by the model's code, not trained"
     if sum(dim > 1 for dim in weight.shape) < 2:
         return "1-D"
     if weight.size < FEWEST_WEIGHTS:

@@ -28,7 +28,8 @@ class TensorReport:
 
     offset, blob_bytes: its blob in weights.bsx, of which head_bytes are side information (head, codebook, index).
     arena_offset, nbytes: its place in the decoded arena. largest: the largest magnitude of a coded tensor.
-    pruned: whether it took part in pruning. zeros: weights that decode to 0 (not counted in an uncoded tensor).
+    constant: made by the model's code, not in its checkpoint. pruned: whether it took part in pruning.
+    zeros: weights that decode to 0 (not counted in an uncoded tensor).
     eg0_bits, eg_bits: exp-Golomb at order 0 and at the best order, eg_order, of the tensor's own ranks.
     why: the reason for leaving it uncoded, "" if it is coded. histogram: of its symbols; None if it is uncoded.
     """
@@ -49,6 +50,7 @@ class TensorReport:
     level_order: int
     run_order: int
     symbols: int
+    constant: bool
     pruned: bool
     zeros: int
     entropy_bits: float
@@ -81,6 +83,7 @@ class TensorReport:
             level_order=head.level_order,
             run_order=head.run_order,
             symbols=head.symbols,
+            constant=weight.constant,
             pruned=pruned,
             zeros=coded.symbols.zeros if coded.symbols else 0,
             entropy_bits=coded.symbols.entropy() if coded.symbols else 0.0,

@@ -26,6 +26,7 @@ class Weight:
     read: returns a fresh or read-only C-ordered array of `shape`; called more than once.
     ties: other names of the same tensor in the checkpoint.
     head: part of the task head (pooler, classifier), protected from pruning by default.
+    constant: made by the model's code, such as a table of positions; not in the checkpoint, so never pruned or coded.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Weight:
     read: Callable[[], npt.NDArray[Any]]
     ties: tuple[str, ...] = ()
     head: bool = False
+    constant: bool = False
 
     @property
     def size(self) -> int:
@@ -51,6 +53,7 @@ class Source:
         data type, with data_location EXTERNAL and no data. Small constants (see graph.clean) stay inline.
     weights: in the order in which they are stored.
     files: what the device needs beside the graph (config.json, tokenizer or image-processor files), by base name.
+    inline: names of the tensors of the model that are so small that they stay in the graph, values and all.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Source:
     graph: onnx.ModelProto
     weights: tuple[Weight, ...]
     files: tuple[Path, ...]
+    inline: tuple[str, ...] = ()
 
 
 def default_name(model: str) -> str:

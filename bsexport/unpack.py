@@ -1,7 +1,8 @@
-"""Back from a package to what other tools read: a plain .onnx file, or a directory that transformers loads."""
+"""The way back from a package to what other tools read: a plain .onnx file, or a directory that transformers loads."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,30 +10,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from bsexport.errors import OutputError, SourceError
+from bsexport.errors import OutputError
 from bsexport.graph.standard import write_standard
-from bsexport.output import Staging
+from bsexport.output import Staging, disk_errors
 from bsexport_runtime import codec
 from bsexport_runtime.errors import BlobError
 from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH, WEIGHTS, Package, Tensor
 
 Array = npt.NDArray[Any]
+
 CHECKPOINT = "model.safetensors"
+CONFIG = "config.json"
+HEADER_ALIGNMENT = 8  # bytes; safetensors pads its header with spaces
+DTYPE_KEYS = ("dtype", "torch_dtype")  # config.json says which type the checkpoint has: transformers 5, before it
 
 
 def unpack(path: Path, out: Path, *, force: bool = False) -> Path:
     """Write the decoded package to `out`: a standalone graph if its name ends in .onnx, else a directory.
 
-    The .onnx file needs standard operators only. The directory holds model.safetensors and the package's other files,
-    and is what transformers' from_pretrained reads; only a package made from a Hugging Face model has them.
+    The .onnx file needs standard operators only; weights beyond 2 GB go to a second file, `out`.data. The directory
+    holds model.safetensors, whose names are those of the checkpoint, and the package's other files, and is what
+    transformers' from_pretrained reads; only a package made from a Hugging Face model can be turned into one.
     Raises OutputError if `out` exists and force is not given, PackageError if the package is damaged.
     """
     package = Package(path)
     if out.suffix == ".onnx":
-        return _to_onnx(package, out, force=force)
-    return _to_directory(package, out, force=force)
+        _to_onnx(package, out, force=force)
+    else:
+        _to_directory(package, out, force=force)
+    return out
 
 
 def read_tensor(package: Package, tensor: Tensor) -> Array:
@@ -42,40 +50,67 @@ def read_tensor(package: Package, tensor: Tensor) -> Array:
         codec.decode_into([package.blob(tensor)], [data], threads=1)
     except BlobError as error:
         raise package.damaged(tensor, error) from error
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(int(tensor.dtype)))
-    return np.frombuffer(data, dtype).reshape(tensor.shape)
+    return np.frombuffer(data, _dtype(tensor)).reshape(tensor.shape)
 
 
-def _to_onnx(package: Package, out: Path, *, force: bool) -> Path:
+def _dtype(tensor: Tensor) -> np.dtype[Any]:
+    return np.dtype(helper.tensor_dtype_to_np_dtype(int(tensor.dtype)))
+
+
+def _to_onnx(package: Package, out: Path, *, force: bool) -> None:
     tensors = {tensor.name: tensor for tensor in package.tensors}
     graph = onnx.load(package.read(PLAIN_GRAPH), load_external_data=False)
     with Staging(out, force=force, replaceable=Path.is_file) as staging:
-        write_standard(graph, staging.path / out.name, lambda name: read_tensor(package, tensors[name]))
+        with disk_errors(out):
+            write_standard(graph, staging.path / out.name, lambda name: read_tensor(package, tensors[name]))
         staging.publish_files()
-    return out
 
 
-def _to_directory(package: Package, out: Path, *, force: bool) -> Path:
+def _to_directory(package: Package, out: Path, *, force: bool) -> None:
     if package.manifest.get("task") is None:
         raise OutputError(
             f"{package.path}: was made from an .onnx file, so there is no Hugging Face directory to go back to; "
             f"give a file, -o {out}.onnx"
         )
-    try:
-        from safetensors.numpy import save_file
-    except ImportError as error:
-        raise SourceError(
-            f"{out}: writing it needs {error.name}; run pip install 'bsexport[hf]', or give -o NAME.onnx"
-        ) from error
-    arrays = {tensor.name: read_tensor(package, tensor) for tensor in package.tensors}
-    inline = set(package.manifest["inline"])
-    graph = onnx.load(package.read(PLAIN_GRAPH), load_external_data=False).graph
-    arrays |= {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in inline}
+    files = [package.read(name) for name in package.files if name not in (WEIGHTS, CODED_GRAPH, PLAIN_GRAPH)]
     with Staging(out, force=force, replaceable=lambda path: (path / CHECKPOINT).is_file()) as staging:
-        save_file(arrays, staging.path / CHECKPOINT, metadata={"format": "pt"})
-        (staging.path / CHECKPOINT).chmod(0o644)  # the library makes it readable by its owner alone
-        for name in package.files:
-            if name not in (WEIGHTS, CODED_GRAPH, PLAIN_GRAPH):
-                shutil.copyfile(package.read(name), staging.path / name)
+        with disk_errors(out):
+            _write_checkpoint(package, staging.path / CHECKPOINT)
+            for file in files:
+                shutil.copyfile(file, staging.path / file.name)
+            _widen_config(staging.path / CONFIG)
         staging.publish_directory()
-    return out
+
+
+def _write_checkpoint(package: Package, path: Path) -> None:
+    """model.safetensors, with one tensor in memory at a time: uint64 length of the header, header in JSON, data."""
+    tensors = [tensor for tensor in package.tensors if not tensor.info["constant"]]
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for tensor in tensors:
+        start, end = end, end + package.head(tensor).nbytes
+        header[tensor.name] = {
+            "dtype": _safetensors_dtype(_dtype(tensor)),
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % HEADER_ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for tensor in tensors:
+            file.write(read_tensor(package, tensor).data)
+
+
+def _safetensors_dtype(dtype: np.dtype[Any]) -> str:
+    """The name that safetensors gives a numpy type: F32, I64, U8, BOOL."""
+    return "BOOL" if dtype == np.bool_ else f"{dtype.kind.upper()}{8 * dtype.itemsize}"
+
+
+def _widen_config(path: Path) -> None:
+    """Let config.json say float32, as the tensors are: transformers would round them to what it says."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    said = {key: "float32" for key in DTYPE_KEYS if key in config}
+    if said != {key: config[key] for key in said}:
+        path.write_text(json.dumps(config | said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Hold a package against its checksums and against the model that it was made from."""
+"""Hold a package against its own checksums, and against the model that it was made from."""
 
 from __future__ import annotations
 
@@ -7,44 +7,95 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from bsexport.errors import SourceError
+from bsexport.errors import SourceError, VerifyError
 from bsexport.graph import rewrite
 from bsexport.inputs import sample_inputs
-from bsexport.pipeline import prune_part, take_part, threshold
+from bsexport.pipeline import Part, Progress, prune_part, take_part, threshold
 from bsexport.recipe import Recipe
 from bsexport.source import Source
-from bsexport_runtime import codec
-from bsexport_runtime.package import Package, align
+from bsexport.unpack import read_tensor
+from bsexport_runtime.package import MANIFEST, Package, align
 from bsexport_runtime.session import Session, load
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A package against the model it was made from.
+class OutputDeviation:
+    """One output on made-up inputs: the largest |output of the package - output of the model|, and |output of the model|."""
 
-    weight_error: the largest |weight - decoded weight| over the coded weights that were not pruned, in units of step/2.
-    wrong: one line for every tensor that is not what the model's, pruned and quantised, should be.
-    outputs: the largest |output - output of the model| for each output, on made-up inputs; its scale is output_scale,
-    the largest |output of the model|. Empty if the graph cannot be run on such, and why_no_outputs says why.
+    deviation: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A package against the model that it was made from.
+
+    weight_error: the largest |weight - decoded weight| over the coded weights, after pruning, in units of step/2.
+    wrong: one line for everything that is not what the model's, pruned and quantised, should be.
+    outputs: by name. Empty if the graph cannot be run on made-up inputs; why_no_outputs says why.
     """
 
     weight_error: float
     wrong: tuple[str, ...]
-    outputs: dict[str, float]
-    output_scale: dict[str, float]
+    outputs: dict[str, OutputDeviation]
     why_no_outputs: str = ""
 
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verify found. tensors, files: how many were checked. wrong: a line each. comparison: if it was asked for."""
+
+    package: Path
+    tensors: int
+    files: int
+    wrong: tuple[str, ...]
+    comparison: Comparison | None = None
+
     def to_json(self) -> dict[str, Any]:
-        """Everything but what is wrong."""
-        return {key: value for key, value in asdict(self).items() if key != "wrong"}
+        """Everything, for --json."""
+        found = {"package": str(self.package), "tensors": self.tensors, "files": self.files, "wrong": list(self.wrong)}
+        if self.comparison is None:
+            return found
+        return found | {key: value for key, value in asdict(self.comparison).items() if key != "wrong"}
+
+    def to_text(self) -> str:
+        """What was checked, without what is wrong."""
+        state = f"{len(self.wrong)} faults" if self.wrong else "sound"
+        lines = [f"{self.package}: {state}, {self.tensors} tensors and {self.files} files checked"]
+        if (found := self.comparison) is not None:
+            lines.append(f"largest error of a weight that was not pruned: {found.weight_error:.4f} of step/2")
+            for name, output in found.outputs.items():
+                lines.append(
+                    f"output {name}: deviates by at most {output.deviation:.3g} from the model's on made-up inputs, "
+                    f"where the model's largest value is {output.scale:.3g}"
+                )
+            if found.why_no_outputs:
+                lines.append(f"outputs were not compared: {found.why_no_outputs}")
+        return "\n".join(lines)
 
 
-def compare(path: Path, source: Source, progress: Callable[[str, float], None]) -> Comparison:
+def check(path: Path, open_model: Callable[[str | None], Source] | None, progress: Progress) -> Verdict:
+    """Check every checksum and decode every block; then, if the package is sound, compare it with its model.
+
+    open_model: opens the model for a task, if the package is to be compared with one.
+    Raises PackageError if the package cannot be opened at all, SourceError if the model is another one.
+    """
+    package = Package(path)
+    wrong = tuple(package.verify())
+    comparison = None
+    if open_model is not None and not wrong:
+        comparison = compare(path, open_model(package.manifest.get("task")), progress)
+        wrong = comparison.wrong
+    return Verdict(package.path, len(package.tensors), len(package.files), wrong, comparison)
+
+
+def compare(path: Path, source: Source, progress: Progress) -> Comparison:
     """Compare a sound package with the model that it was made from.
 
     Raises SourceError if the model has other tensors than the package.
@@ -53,11 +104,10 @@ def compare(path: Path, source: Source, progress: Callable[[str, float], None]) 
     _check_same_tensors(package, source)
     error, wrong = _compare_weights(package, source, progress)
     try:
-        outputs, scale = _compare_outputs(path, source)
-        why = ""
-    except Exception as failure:  # onnxruntime raises its own kinds; made-up inputs need not fit every graph
-        outputs, scale, why = {}, {}, " ".join(str(failure).split())
-    return Comparison(error, tuple(wrong), outputs, scale, why)
+        outputs, why = _compare_outputs(path, source), ""
+    except VerifyError as failure:
+        outputs, why = {}, str(failure)
+    return Comparison(error, tuple(wrong), outputs, why)
 
 
 def _check_same_tensors(package: Package, source: Source) -> None:
@@ -68,49 +118,88 @@ def _check_same_tensors(package: Package, source: Source) -> None:
         name = names[0]
         raise SourceError(
             f"{source.name}: is not the model of {package.path}: {len(names)} tensors differ, such as {name} "
-            f"({model.get(name)} in the model, {packed.get(name)} in the package); give the model that was packed"
+            f"({_shape(model, name)} in the model, {_shape(packed, name)} in the package); give the model that was packed"
         )
 
 
-def _compare_weights(
-    package: Package, source: Source, progress: Callable[[str, float], None]
-) -> tuple[float, list[str]]:
+def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
+    return " x ".join(map(str, shapes[name])) if name in shapes else "absent"
+
+
+def _compare_weights(package: Package, source: Source, progress: Progress) -> tuple[float, list[str]]:
+    """Prune the model's weights again and hold every one against the decoded."""
     recipe = Recipe.from_json(package.manifest["recipe"])
     parts = take_part(source, recipe)
     limit = threshold(parts, recipe, progress)
+    wrong = []
+    if package.manifest["threshold"] != limit.magnitude:
+        wrong.append(
+            f"{package.path / MANIFEST}: threshold is {package.manifest['threshold']}, "
+            f"but pruning {recipe.prune:g} of the model's weights takes {limit.magnitude}"
+        )
     tensors = {tensor.name: tensor for tensor in package.tensors}
-    largest, wrong = 0.0, []
+    largest, done = 0.0, 0
+    total = sum(part.weight.size for part in parts)
     for part in parts:
         expected, limit = prune_part(part, part.weight.read(), recipe, limit)
         tensor = tensors[part.weight.name]
-        decoded = codec.decode(package.blob(tensor)).reshape(-1)
-        flat = expected.reshape(-1).astype(decoded.dtype, copy=False)
+        decoded = read_tensor(package, tensor)
         if tensor.info["why"]:
-            if flat.tobytes() != decoded.tobytes():
-                wrong.append(f"tensor {tensor.name}: is stored as it is, but differs from the model's")
-            continue
-        errors = np.abs(flat.astype(np.float64) - decoded)
-        # Beyond step/2 only the rounding of the product and of the stored type may go.
-        epsilon = float(np.finfo(part.weight.dtype if part.weight.dtype.kind == "f" else np.float16).eps)
-        bad = int(np.count_nonzero(errors > recipe.step / 2 + 2 * epsilon * np.abs(decoded)))
-        if bad:
-            wrong.append(f"tensor {tensor.name}: {bad} weights are further than step/2 from the model's, pruned")
-        largest = max(largest, float(errors.max()) / (recipe.step / 2))
+            wrong.extend(_compare_raw(part, decoded, expected))
+        else:
+            error, lines = _compare_coded(part, decoded, expected, recipe.step)
+            largest = max(largest, error)
+            wrong.extend(lines)
+        done += part.weight.size
+        progress("comparing", done / total)
     return largest, wrong
 
 
-def _compare_outputs(path: Path, source: Source) -> tuple[dict[str, float], dict[str, float]]:
+def _compare_raw(part: Part, decoded: Array, expected: Array) -> list[str]:
+    if decoded.dtype == expected.dtype and decoded.tobytes() == expected.tobytes():
+        return []
+    return [f"tensor {part.weight.name}: is stored as it is, but differs from the model's"]
+
+
+def _compare_coded(part: Part, decoded: Array, expected: Array, step: float) -> tuple[float, list[str]]:
+    """The largest error in units of step/2, and a line if a weight is further off than that.
+
+    Beyond step/2 only the rounding of the product level * step and of the stored type may go.
+    """
+    values = decoded.astype(np.float64)
+    errors = np.abs(expected.astype(np.float64) - values)
+    epsilon = max(float(ml_dtypes.finfo(decoded.dtype).eps), float(np.finfo(np.float32).eps))
+    bad = int(np.count_nonzero(~(errors <= step / 2 + epsilon * np.abs(values))))
+    lines = [f"tensor {part.weight.name}: {bad} weights are further than step/2 from the model's, pruned"] if bad else []
+    return float(errors.max()) / (step / 2), lines
+
+
+def _compare_outputs(path: Path, source: Source) -> dict[str, OutputDeviation]:
+    """Run the package and the model on made-up inputs. Raises VerifyError if they do not fit the graph."""
     session = load(path)
+    names = [output.name for output in session.get_outputs() if output.type.startswith("tensor(")]
     inputs = sample_inputs(session, source.graph.graph)
-    names = [output.name for output in session.get_outputs()]
-    packed = session.run(names, inputs)
+    packed = _run(session, names, inputs)
     del session
-    dense = dense_session(source).run(names, inputs)
-    outputs, scale = {}, {}
-    for name, got, expected in zip(names, packed, dense, strict=True):
-        outputs[name] = float(np.abs(np.subtract(got, expected, dtype=np.float64)).max())
-        scale[name] = float(np.abs(expected).max())
-    return outputs, scale
+    dense = _run(dense_session(source), names, inputs)
+    return {name: _deviation(name, got, expected) for name, got, expected in zip(names, packed, dense, strict=True)}
+
+
+def _run(session: Session, names: list[str], inputs: dict[str, Array]) -> list[Array]:
+    try:
+        outputs: list[Array] = session.run(names, inputs)
+    except Exception as error:  # onnxruntime's errors have no base class of their own
+        raise VerifyError(f"the graph does not take the made-up inputs: {' '.join(str(error).split())}") from error
+    return outputs
+
+
+def _deviation(name: str, got: Array, expected: Array) -> OutputDeviation:
+    if got.dtype.kind not in "fiub" or got.shape != expected.shape:
+        raise VerifyError(f"output {name} is {got.dtype} {got.shape}, the model's {expected.dtype} {expected.shape}")
+    if not np.isfinite(expected).all():
+        raise VerifyError(f"output {name} of the model is not finite on made-up inputs")
+    difference = np.abs(got.astype(np.float64) - expected)
+    return OutputDeviation(float(difference.max(initial=0)), float(np.abs(expected.astype(np.float64)).max(initial=0)))
 
 
 def dense_session(source: Source) -> Session:

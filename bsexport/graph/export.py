@@ -6,11 +6,6 @@ does not grow with the model. Weights keep the checkpoint's names and orientatio
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +19,7 @@ from bsexport.graph import architecture
 from bsexport.graph.clean import clean, is_weight
 from bsexport.graph.heads import is_head
 from bsexport.graph.match import Match, match
+from bsexport.quiet import quiet
 from bsexport.source import Source, Weight, default_name
 
 OPSET = 20
@@ -44,31 +40,14 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
     folder = locate(Path(directory), code=trust_remote_code)
     checkpoint = Checkpoint.open(folder)
     task = architecture.choose_task(checkpoint.config.get("architectures"), task)
-    with _quiet():
+    with quiet():
         config = architecture.read_config(folder, trust_remote_code)
         model = architecture.build(config, task, trust_remote_code)
     matched = match(model, checkpoint, task)
-    with _quiet():
+    with quiet():
         graph, constants = _simplify(_trace(model, matched, folder), matched)
     weights = _weights(graph, checkpoint, matched, constants)
     return Source(default_name(str(directory)), task, graph, weights, checkpoint.files())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing that torch and transformers print, warn or log while they export is for the user."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def _trace(model: Any, matched: Match, directory: Path) -> Any:
@@ -194,11 +173,11 @@ def _weights(
     used = {tensor.name for tensor in graph.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL}
     weights = []
     for name, stored in checkpoint.tensors.items():
-        if name in used:
+        if name in used and name not in constants:  # old checkpoints hold position ids that the model now makes itself
             ties = matched.ties.get(name, ())
             head = any(map(is_head, (name, *ties)))
             weights.append(Weight(name, stored.shape, stored.dtype, partial(checkpoint.read, name), ties, head))
     for name, array in constants.items():
         if name in used:
-            weights.append(Weight(name, array.shape, array.dtype, array.view))
+            weights.append(Weight(name, array.shape, array.dtype, array.view, constant=True))
     return tuple(weights)

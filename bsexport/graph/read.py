@@ -18,7 +18,7 @@ from bsexport.graph import walk
 from bsexport.graph.clean import clean, is_weight
 from bsexport.graph.heads import is_head
 from bsexport.graph.hoist import constant_tensor, take_weights
-from bsexport.graph.rewrite import DOMAIN
+from bsexport.graph.rewrite import DOMAIN, inline_constants
 from bsexport.graph.skeleton import declare
 from bsexport.graph.tensor_data import data_reader, make_inline, packed_bytes
 from bsexport.source import Source, Weight
@@ -68,6 +68,7 @@ def read_onnx(path: Path) -> Source:
         graph=graph,
         weights=tuple(_weight(tensor, path, heads) for tensor in tensors if tensor.name in used),
         files=device_files(path.parent),
+        inline=tuple(inline_constants(graph)),
     )
 
 

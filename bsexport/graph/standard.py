@@ -11,7 +11,6 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from bsexport.errors import OutputError
 from bsexport.graph import walk
 from bsexport.graph.clean import import_domains
 from bsexport.graph.rewrite import is_fused_matmul
@@ -68,7 +67,8 @@ def write_standard(
     read: weight name to array, of the shape and dtype that `model` declares; called once per weight, in order.
     external: put the weights into one file beside it, PATH.data, with one weight in memory at a time; done unasked
         above `INLINE_BYTES` of weights. Otherwise all weights are in memory, twice while the file is written.
-    Raises OutputError if a file exists or cannot be written, ValueError if `read` returns another shape or dtype.
+    Raises OSError (FileExistsError) if a file cannot be written or exists, ValueError if `read` returns another shape
+    or dtype.
     Whatever is raised, no partial file stays.
     """
     data_path = path.with_name(path.name + ".data")
@@ -92,13 +92,9 @@ def write_standard(
         with path.open("xb") as stream:
             written.append(path)
             stream.write(rewritten.SerializeToString())
-    except BaseException as error:
+    except BaseException:
         for partial in written:
             partial.unlink(missing_ok=True)
-        if isinstance(error, FileExistsError):
-            raise OutputError(f"{error.filename}: exists already; remove it or choose another name") from None
-        if isinstance(error, OSError):
-            raise OutputError(f"{error.filename or path}: cannot be written: {error.strerror}") from error
         raise
 
 

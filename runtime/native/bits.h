@@ -68,7 +68,7 @@ static inline uint64_t bsx_eg_value(uint64_t window, unsigned length, unsigned o
 typedef struct bsx_bits {
     const uint8_t *data;
     size_t size;
-    uint64_t used; /* bits; at most 8 * size while all reads succeed */
+    uint64_t used; /* bits */
 } bsx_bits;
 
 /* The next 57 bits at the top of a word. */
@@ -96,9 +96,11 @@ static inline bool bsx_read_eg(bsx_bits *bits, unsigned order, uint64_t max, uin
     return true;
 }
 
-/* Does the stream end here as section 3 says: fewer than 8 bits left, all of them zero? */
+/* Does the stream end here as section 3 says: fewer than 8 bits left, all of them zero? Not if more is used than there
+ * is. */
 static inline bool bsx_at_end(const bsx_bits *bits) {
-    return 8 * (uint64_t)bits->size - bits->used < 8 && bsx_peek(bits) == 0;
+    const uint64_t total = 8 * (uint64_t)bits->size;
+    return bits->used <= total && total - bits->used < 8 && bsx_peek(bits) == 0;
 }
 
 #endif

@@ -40,7 +40,7 @@ static uint16_t float16_of(float value) {
     const uint32_t bits = float_bits(value);
     const uint32_t sign = bits >> 16 & 0x8000;
     const uint32_t magnitude = bits & 0x7FFFFFFF;
-    if (magnitude >= 0x477FF000) return (uint16_t)(sign | 0x7C00); /* from 65520 on: infinity */
+    if (magnitude >= 0x47800000) return (uint16_t)(sign | 0x7C00); /* from 2^16 on: infinity */
     if (magnitude >= 0x38800000) { /* from 2^-14 on: normal, the exponent's bias falls from 127 to 15 */
         return (uint16_t)(sign | round_shift(magnitude - (UINT32_C(112) << 23), 13));
     }

@@ -22,7 +22,10 @@
     ENTRIES_16((n), __VA_ARGS__), ENTRIES_16((n) + 16, __VA_ARGS__), ENTRIES_16((n) + 32, __VA_ARGS__),                \
         ENTRIES_16((n) + 48, __VA_ARGS__)
 #define TABLE(...)                                                                                                     \
-    { ENTRIES_64(0, __VA_ARGS__), ENTRIES_64(64, __VA_ARGS__), ENTRIES_64(128, __VA_ARGS__), ENTRIES_64(192, __VA_ARGS__) }
+    {                                                                                                                  \
+        ENTRIES_64(0, __VA_ARGS__), ENTRIES_64(64, __VA_ARGS__), ENTRIES_64(128, __VA_ARGS__),                         \
+            ENTRIES_64(192, __VA_ARGS__)                                                                               \
+    }
 
 static const uint32_t tables[8][256] = {
     TABLE(0xF26B8303, 0xE13B70F7, 0xC79A971F, 0x8AD958CF, 0x105EC76F, 0x20BD8EDE, 0x417B1DBC, 0x82F63B78),

@@ -13,8 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void decode(const uint8_t *blob, size_t size, const bsx_head *head, int type, size_t item_bytes) {
     const size_t bytes = (size_t)head->weights * item_bytes;
-    uint8_t *workspace = malloc(head->workspace_bytes);
-    uint8_t *scratch = malloc(head->scratch_bytes);
+    uint8_t *workspace = malloc((size_t)head->workspace_bytes);
+    uint8_t *scratch = malloc((size_t)head->scratch_bytes);
     uint8_t *out = malloc(bytes);
     if (workspace && scratch && out &&
         bsx_prepare(blob, size, head, workspace, head->workspace_bytes) == BSX_OK) {

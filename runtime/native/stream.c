@@ -83,7 +83,7 @@ static bool finish(cursor *c, const uint8_t *end, const uint16_t *limit, const b
     }
     const size_t used = (size_t)(c->next - tail) * 8 + c->shift;
     const bsx_bits bits = {tail, left, used};
-    return c->out == limit && used <= 8 * left && bsx_at_end(&bits);
+    return c->out == limit && bsx_at_end(&bits);
 }
 
 /* Decode four streams in turns, as far as all of them have room: what one waits for, the others compute. */

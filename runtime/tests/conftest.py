@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from bsexport_runtime import codec
 from bsexport_runtime.codec import Codec
 from bsexport_runtime.errors import BackendError

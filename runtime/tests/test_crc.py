@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference_decoder
+
 from bsexport_runtime.codec import Codec
 from bsexport_runtime.crc import crc32c_ranges
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from blob_builder import bits, eg
+from valid_vectors import SYMBOLS_0_TO_5
+
 from bsexport_runtime import expgolomb
 from bsexport_runtime.codec import Codec
 from bsexport_runtime.format import DType, Layout
-from valid_vectors import SYMBOLS_0_TO_5
 
 SIX = np.array([0, 1, -1, 2, -2, 3], dtype=np.int32)
 
 
 def payload(coder: Codec, levels: np.ndarray, codebook: np.ndarray, order: int) -> bytes:
-    blob = coder.encode(
-        levels, dtype=DType.FLOAT32, step=1.0, codebook=codebook, layout=Layout.EG, level_order=order
-    )
+    blob = coder.encode(levels, dtype=DType.FLOAT32, step=1.0, codebook=codebook, layout=Layout.EG, level_order=order)
     return blob[coder.parse(blob).head_bytes :]
 
 
@@ -60,9 +59,7 @@ def test_rl_streams_start_on_bytes(coder: Codec) -> None:
 def test_the_codebook_takes_the_shortest_order(coder: Codec) -> None:
     # s is 2^26-1 and 2^26: with order 15, 38 bits each instead of 53.
     codebook = np.array([-(2**24), 0], dtype=np.int32)
-    blob = coder.encode(
-        codebook, dtype=DType.FLOAT32, step=1.0, codebook=codebook, layout=Layout.EG, level_order=0
-    )
+    blob = coder.encode(codebook, dtype=DType.FLOAT32, step=1.0, codebook=codebook, layout=Layout.EG, level_order=0)
     head = coder.parse(blob)
     assert (head.codebook_order, head.codebook_bytes) == (15, 10)
     assert blob[56:66] == bits(eg(2**26 - 1, 15) + eg(2**26, 15))
@@ -72,9 +69,7 @@ def test_the_codebook_takes_the_shortest_order(coder: Codec) -> None:
 def test_the_codebook_takes_the_smallest_of_equal_orders(coder: Codec) -> None:
     # z is 1, 3, 4: s is 1, 3, 1: "010 00100 010" and "11 0101 11", 11 and 8 bits; then 101 111 101, 9.
     codebook = np.array([1, 2, -2], dtype=np.int32)
-    blob = coder.encode(
-        codebook, dtype=DType.FLOAT32, step=1.0, codebook=codebook, layout=Layout.EG, level_order=0
-    )
+    blob = coder.encode(codebook, dtype=DType.FLOAT32, step=1.0, codebook=codebook, layout=Layout.EG, level_order=0)
     assert coder.parse(blob).codebook_order == 1
     # One level, 0: "1" with order 0.
     only = np.zeros(1, dtype=np.int32)

@@ -12,10 +12,11 @@ import make_vectors
 import numpy as np
 import pytest
 import reference_decoder
+from valid_vectors import WORKED_LEVELS
+
 from bsexport_runtime.codec import Codec
 from bsexport_runtime.errors import BlobError, Status
 from bsexport_runtime.format import DType, Layout
-from valid_vectors import WORKED_LEVELS
 
 VALID = json.loads((make_vectors.VECTORS / "valid" / "expected.json").read_text())
 INVALID = json.loads((make_vectors.VECTORS / "invalid" / "expected.json").read_text())

@@ -94,27 +94,29 @@ static void test_eg(void) {
 
 /* A row of 10 in pieces of 4: the last block is short; one has no coded weight; codebook 3, 0, -3, z = 5, 0, 6. */
 static void test_rl(void) {
-    const blob_text text = {
+    blob_text text = {
         .layout = 2, .dtype = 1, .ndim = 2, .run_code = 1, .step = 0.25F, .symbols = 3, .block_rows = 1,
         .block_cols = 4, .index_width = 2, .dims = {1, 10},
         .codebook = "0001010 0001011 0001100", /* s = 9, 10, 11: z = 5, 0, 6 */
-        .blocks = {{"11 10 11", "1 010 1", 3}, {"", "", 0}, {"11", "010", 1}}, .block_count = 3,
+        .blocks = {{"11 10 10", "1 010 1", 3}, {"", "", 0}, {"11", "010", 1}}, .block_count = 3,
     };
-    /* runs 1 0 1 would put the third coded weight at 4, beyond the block */
-    blob_text beyond = text;
-    beyond.blocks[0] = (block_text){"11 10 11", "1 010 1", 3};
-    opened o = open_blob(&beyond);
-    float out[10];
-    uint64_t bad = 99;
-    CHECK(decode(&o, 0, 3, BSX_FLOAT32, out, sizeof out, &bad) == BSX_BAD_STREAM && bad == 0);
-    CHECK(decode(&o, 1, 2, BSX_FLOAT32, out, 6 * sizeof out[0], &bad) == BSX_OK);
-    close_blob(&o);
-    blob_text good = text;
-    good.blocks[0] = (block_text){"11 10 10", "1 010 1", 3};
     const float weights[10] = {.75F, 0, -.75F, 0, .75F, .75F, .75F, .75F, .75F, -.75F};
     const int32_t levels[10] = {3, 0, -3, 0, 3, 3, 3, 3, 3, -3};
-    check_decodes(&good, BSX_FLOAT32, weights, sizeof weights, "RL float32");
-    check_decodes(&good, BSX_INT32, levels, sizeof levels, "RL levels");
+    check_decodes(&text, BSX_FLOAT32, weights, sizeof weights, "RL float32");
+    check_decodes(&text, BSX_INT32, levels, sizeof levels, "RL levels");
+    static const block_text wrong[] = {
+        {"11 10 11", "1 010 1", 3}, /* runs 1 0 1: the third coded weight would lie at 4, beyond the block */
+        {"11 10 10", "1 011 1", 3}, /* level value 2: symbol 3 of 3 */
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        text.blocks[0] = wrong[i];
+        opened o = open_blob(&text);
+        float out[10];
+        uint64_t bad = 99;
+        CHECK(decode(&o, 0, 3, BSX_FLOAT32, out, sizeof out, &bad) == BSX_BAD_STREAM && bad == 0);
+        CHECK(decode(&o, 1, 2, BSX_FLOAT32, out, 6 * sizeof out[0], &bad) == BSX_OK);
+        close_blob(&o);
+    }
 }
 
 static void test_raw(void) {

@@ -56,6 +56,7 @@ static const change rl_changes[] = {
     {"block_rows beyond", 20, 4, 3, BSX_BAD_BLOCKS},
     {"block_cols 0", 24, 4, 0, BSX_BAD_BLOCKS},
     {"block_cols beyond", 24, 4, 4, BSX_BAD_BLOCKS},
+    {"blocks of 2 x 2", 20, 8, UINT64_C(0x200000002), BSX_BAD_BLOCKS},
     {"codebook longer than the blob", 28, 4, 1000, BSX_TRUNCATED},
     {"codebook of 2^32 - 1", 28, 4, 0xFFFFFFFF, BSX_TRUNCATED},
     {"2^38 blocks", DIMS, 8, UINT64_C(1) << 38, BSX_TRUNCATED},
@@ -65,6 +66,8 @@ static const change rl_changes[] = {
     {"codebook to z = -1", CODEBOOK, 1, 0x4C, BSX_BAD_CODEBOOK},
     {"run bytes", INDEX, 2, 2, BSX_BAD_INDEX},
     {"level bytes", INDEX + 2, 2, 0, BSX_BAD_INDEX},
+    {"no level bytes", INDEX, 4, 2, BSX_BAD_INDEX},
+    {"no run bytes", INDEX, 4, UINT64_C(2) << 16, BSX_BAD_INDEX},
     {"more coded weights than weights", INDEX + 4, 2, 4, BSX_BAD_INDEX},
     {"no coded weights", INDEX + 4, 2, 0, BSX_BAD_INDEX},
     {"payload_bytes low", 32, 8, 3, BSX_BAD_INDEX},
@@ -90,9 +93,10 @@ static void test_changes(const blob_text *text, size_t head_bytes, const change 
     for (size_t i = 0; i < count; i++) {
         size_t size;
         uint8_t *blob = write_blob(text, &size);
-        for (unsigned b = 0; b < changes[i].bytes; b++) blob[changes[i].offset + b] = (uint8_t)(changes[i].value >> 8 * b);
+        const change *c = &changes[i];
+        for (unsigned b = 0; b < c->bytes; b++) blob[c->offset + b] = (uint8_t)(c->value >> 8 * b);
         seal_head(blob, head_bytes);
-        CHECK_ROW(parse(blob, size) == changes[i].status, changes[i].name);
+        CHECK_ROW(parse(blob, size) == c->status, c->name);
         free(blob);
     }
 }

@@ -257,8 +257,10 @@ def numpy_codec() -> Codec:
 
 def native_codec() -> Codec:
     """The codec on the native backend. Raises BackendError that says why it cannot be had."""
-    from bsexport_runtime import native  # loads the library
-
+    try:
+        from bsexport_runtime import native  # loads the library
+    except ImportError as error:
+        raise BackendError(f"the native backend cannot be imported: {error}") from error
     return Codec(cast(Backend, native))
 
 
@@ -300,7 +302,8 @@ def _check_coding(
     run_order: int,
 ) -> None:
     """What the format asks of an EG or RL blob, but for the levels' being in the codebook."""
-    rounded = float(np.float32(step))
+    with np.errstate(over="ignore"):
+        rounded = float(np.float32(step))
     largest_run = format.MAX_ORDER if layout is Layout.RL else 0
     checks = [
         (layout is not Layout.RAW, "layout is RAW, expected EG or RL: RAW blobs come from encode_raw"),

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 SLOP_BYTES = 8
 """Bytes that have to follow the last stream in the buffer given to `decode`."""
 
-_WINDOW = 16
+_WINDOW = 16  # bits of one look-up
 _ROWS = 1 << _WINDOW
-_SLOTS = 4
-_STEPS = 128
-_LONGEST = 33
-_WORD_BITS = np.uint64(31)
+_SLOTS = 4  # values of one look-up: as many uint16 as a uint64 has
+_STEPS = 128  # look-ups between two checks of which streams are done
+_LONGEST = 33  # bits of the longest codeword of a value below 65536
+_WITHIN_UNIT = np.uint64(31)
 _TO_WINDOW = np.uint64(64 - _WINDOW)
-_NO_CODEWORD = np.int64(1) << 48
+_NO_CODEWORD = np.int64(1) << 48  # moves a stream past its end, whatever its length
 
 
 class Streams(NamedTuple):
@@ -41,13 +41,13 @@ def code_lengths(values: NDArray[np.int64], order: int) -> NDArray[np.int64]:
 
 
 def encode(values: NDArray[np.int64], order: int) -> bytes:
-    """The bitstream of some values, int64 [n] from 0 to 2^52, zero bits up to a whole byte."""
+    """The bitstream of some values, int64 [n] from 0 to 2^31, zero bits up to a whole byte."""
     lengths = code_lengths(values, order)
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if ends.size else 0
     # One number per bit of the stream: how many bits of its codeword come after it.
     after = np.repeat(ends, lengths) - 1 - np.arange(total)
-    bits = np.repeat(values + (1 << order), lengths) >> np.minimum(after, 62) & 1
+    bits = np.repeat(values + (1 << order), lengths) >> after & 1
     return np.packbits(bits.astype(np.uint8)).tobytes()
 
 
@@ -126,7 +126,7 @@ def _run(
     for row in chunk:
         np.right_shift(position, 5, out=unit)
         words.take(unit, out=word, mode="clip")
-        np.bitwise_and(position.view(np.uint64), _WORD_BITS, out=shift)
+        np.bitwise_and(position.view(np.uint64), _WITHIN_UNIT, out=shift)
         np.left_shift(word, shift, out=word)
         np.right_shift(word, _TO_WINDOW, out=shift)
         np.add(shift.view(np.int64), base, out=row)

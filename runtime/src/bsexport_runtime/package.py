@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bsexport_runtime import codec
 from bsexport_runtime.errors import BlobError, PackageError
-from bsexport_runtime.format import DType, Head
+from bsexport_runtime.format import ALIGNMENT, DType, Head
 
 FORMAT = "bsexport"
 VERSION = 0
@@ -21,13 +22,26 @@ WEIGHTS = "weights.bsx"
 CODED_GRAPH = "model.onnx"
 PLAIN_GRAPH = "decoded.onnx"
 ARENA = "arena.bin"  # the name that the plain graph gives to the decoded arena; no such file exists
-ALIGNMENT = 64
 MANIFEST_LIMIT = 64 << 20  # bytes; a model with 100,000 tensors stays below it
+
+_SEAL = b',\n "sha256": "'
+_END = b'"\n}\n'
+_DTYPES = {dtype.name.lower(): dtype for dtype in DType}
+_AGAIN = "copy the package again"
 
 
 def align(offset: int) -> int:
     """The next place at which a blob or a tensor of the arena may start."""
     return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def seal(manifest: Mapping[str, Any]) -> bytes:
+    """The content of bsexport.json: `manifest` as JSON, and the sha256 of all of it as the last field.
+
+    Raises ValueError if a number is not finite: JSON has no such.
+    """
+    body = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}").encode()
+    return _sealed(body)
 
 
 @dataclass(frozen=True)
@@ -52,19 +66,21 @@ class Package:
     """An opened package: the checked manifest, and the blobs as read-only views of the mapped file.
 
     path: the directory. manifest: bsexport.json. tensors: in the order in which they are stored.
-    arena_bytes: size of the arena that holds all decoded tensors. files: the name, size and sha256 of every other file.
+    arena_bytes: size of the arena that holds all decoded tensors. files: the size and sha256 of every other file.
+    weights.bsx must stay as it is while it is open: cutting a mapped file short ends the process.
     """
 
     def __init__(self, path: str | Path) -> None:
         """Open a package. Raises PackageError if it is incomplete, damaged, foreign or of a newer version."""
         self.path = Path(path)
         self.manifest = _read_manifest(self.path)
-        self.files = _files(self.path, self.manifest)
-        self.tensors = tuple(_tensors(self.path, self.manifest))
+        where = self.path / MANIFEST
+        self.files = dict(_files(self.manifest, where))
+        self.tensors = tuple(_tensors(self.manifest, where))
+        self.arena_bytes = _natural(self.manifest, "arena_bytes", where)
         last = self.tensors[-1] if self.tensors else None
-        self.weights_bytes = last.offset + last.nbytes if last else 0
-        self.arena_bytes = _natural(self.manifest, "arena_bytes", self.path / MANIFEST)
-        self._weights = _map(self.path / WEIGHTS, self.weights_bytes)
+        self._weights = _map(self.path / WEIGHTS, last.offset + last.nbytes if last else 0)
+        self._heads = {tensor.name: self._parse(tensor) for tensor in self.tensors}
         self._check_arena()
 
     def blob(self, tensor: Tensor) -> memoryview:
@@ -72,44 +88,44 @@ class Package:
         return memoryview(self._weights)[tensor.offset : tensor.offset + tensor.nbytes]
 
     def head(self, tensor: Tensor) -> Head:
-        """The checked head of the tensor's blob. Raises PackageError if it is damaged or not the manifest's tensor."""
-        try:
-            head = codec.parse(self.blob(tensor))
-        except BlobError as error:
-            raise self.damaged(tensor, error) from error
-        if (head.dtype, head.shape) != (tensor.dtype, tensor.shape):
-            raise PackageError(
-                f"{self.path / WEIGHTS}: tensor {tensor.name} is {head.dtype.name.lower()} {list(head.shape)}, but the "
-                f"manifest says {tensor.dtype.name.lower()} {list(tensor.shape)}; copy the package again"
-            )
-        return head
+        """The head of the tensor's blob, which was checked when the package was opened."""
+        return self._heads[tensor.name]
 
     def damaged(self, tensor: Tensor, error: BlobError) -> PackageError:
         """The error that says which tensor of which file is damaged, and what to do."""
-        return PackageError(f"{self.path / WEIGHTS}: tensor {tensor.name}: {error}; copy the package again")
+        return PackageError(f"{self.path / WEIGHTS}: tensor {_shown(tensor.name)}: {error}; {_AGAIN}")
 
-    def read(self, name: str) -> Path:
-        """The path of another file of the package, its size and sha256 checked. Raises PackageError."""
+    def read_bytes(self, name: str) -> bytes:
+        """The content of another file of the package, its size and sha256 checked. Raises PackageError."""
         path = self.path / name
         if name not in self.files:
             raise PackageError(
-                f"{self.path / MANIFEST}: lists no file {name}; expected a package made by bsexport pack"
+                f"{self.path / MANIFEST}: lists no file {_shown(name)}; expected a package made by bsexport pack"
             )
         size, sha256 = self.files[name]
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                found = os.fstat(file.fileno()).st_size
+                content = file.read() if found == size else b""
         except OSError as error:
-            raise PackageError(f"{path}: {error.strerror}; copy the package again") from error
-        if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
-            raise PackageError(f"{path}: is not the file that was packed (its sha256 differs); copy the package again")
-        return path
+            raise PackageError(f"{path}: {error.strerror}; {_AGAIN}") from error
+        if found != size:
+            raise PackageError(f"{path}: has {found} bytes, the manifest says {size}; {_AGAIN}")
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise PackageError(f"{path}: is not the file that was packed (its sha256 differs); {_AGAIN}")
+        return content
+
+    def read(self, name: str) -> Path:
+        """The path of another file of the package, its size and sha256 checked. Raises PackageError."""
+        self.read_bytes(name)
+        return self.path / name
 
     def verify(self) -> Iterator[str]:
         """Check every checksum and decode every tensor; yields one line for everything that is wrong."""
         for name in self.files:
-            if name != WEIGHTS:
+            if name != WEIGHTS:  # its blobs and the gaps between them are checked one by one, to say where it is damaged
                 try:
-                    self.read(name)
+                    self.read_bytes(name)
                 except PackageError as error:
                     yield str(error)
         for tensor in self.tensors:
@@ -122,14 +138,36 @@ class Package:
             start = tensor.offset // mmap.PAGESIZE * mmap.PAGESIZE
             self._weights.madvise(mmap.MADV_DONTNEED, start, tensor.offset + tensor.nbytes - start)
 
+    def _parse(self, tensor: Tensor) -> Head:
+        try:
+            head = codec.parse(self.blob(tensor))
+        except BlobError as error:
+            raise self.damaged(tensor, error) from error
+        if (head.dtype, head.shape) != (tensor.dtype, tensor.shape):
+            raise PackageError(
+                f"{self.path / WEIGHTS}: tensor {_shown(tensor.name)} is {head.dtype.name.lower()} {list(head.shape)}, "
+                f"but the manifest says {tensor.dtype.name.lower()} {list(tensor.shape)}; {_AGAIN}"
+            )
+        return head
+
+    def _check_arena(self) -> None:
+        """The arena's size must follow from heads that the blobs themselves bear out, before anything is allocated."""
+        end = 0
+        where = self.path / MANIFEST
+        for tensor in self.tensors:
+            if tensor.arena_offset != align(end):
+                found = f"tensor {_shown(tensor.name)} has arena_offset {tensor.arena_offset}"
+                _refuse(where, f"{found}, expected {align(end)}")
+            end = tensor.arena_offset + self.head(tensor).nbytes
+        if self.arena_bytes != end:
+            _refuse(where, f"arena_bytes is {self.arena_bytes}, expected {end}")
+
     def _verify_tensor(self, tensor: Tensor) -> Iterator[str]:
         if hashlib.sha256(self.blob(tensor)).hexdigest() != tensor.sha256:
-            yield f"{self.path / WEIGHTS}: tensor {tensor.name}: its sha256 differs from the manifest's"
+            where = f"{self.path / WEIGHTS}: tensor {_shown(tensor.name)}"
+            yield f"{where}: its sha256 differs from the manifest's; {_AGAIN}"
         try:
-            self.head(tensor)
             codec.decode(self.blob(tensor))
-        except PackageError as error:
-            yield str(error)
         except BlobError as error:
             yield str(self.damaged(tensor, error))
         self.release(tensor)
@@ -138,89 +176,90 @@ class Package:
         end = 0
         for tensor in self.tensors:
             if any(memoryview(self._weights)[end : tensor.offset]):
-                yield f"{self.path / WEIGHTS}: the bytes before tensor {tensor.name} are not zero"
+                where = f"the bytes before tensor {_shown(tensor.name)}"
+                yield f"{self.path / WEIGHTS}: {where} are not zero; {_AGAIN}"
             end = tensor.offset + tensor.nbytes
-
-    def _check_arena(self) -> None:
-        """The arena's size must follow from heads that the blobs themselves bear out, before anything is allocated."""
-        end = 0
-        for tensor in self.tensors:
-            if tensor.arena_offset != align(end):
-                raise PackageError(
-                    f"{self.path / MANIFEST}: tensor {tensor.name} has arena_offset {tensor.arena_offset}, "
-                    f"expected {align(end)}; copy the package again"
-                )
-            end = tensor.arena_offset + self.head(tensor).nbytes
-        if self.arena_bytes != end:
-            raise PackageError(
-                f"{self.path / MANIFEST}: arena_bytes is {self.arena_bytes}, expected {end}; copy the package again"
-            )
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
+    expected = "expected a directory made by bsexport pack"
     if not directory.is_dir():
-        raise PackageError(f"{directory}: no such package; expected a directory made by bsexport pack")
+        raise PackageError(f"{directory}: no such package; {expected}")
     try:
         with path.open("rb") as file:
             content = file.read(MANIFEST_LIMIT + 1)
     except OSError as error:
-        raise PackageError(f"{path}: {error.strerror}; expected a directory made by bsexport pack") from error
-    try:
-        manifest = json.loads(content) if len(content) <= MANIFEST_LIMIT else None
-    except (ValueError, RecursionError):
-        manifest = None
+        raise PackageError(f"{path}: {error.strerror}; {expected}") from error
+    manifest = _parse_json(content) if len(content) <= MANIFEST_LIMIT else None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise PackageError(f"{path}: is not a bsexport manifest; expected a directory made by bsexport pack")
-    if manifest.get("version") != VERSION:
+        raise PackageError(f"{path}: is not a bsexport manifest; {expected}")
+    version = manifest.get("version")
+    if type(version) is not int or version != VERSION:
         raise PackageError(
-            f"{path}: has format version {manifest.get('version')!r}, this runtime reads version {VERSION}; "
+            f"{path}: has format version {version!r:.20}, this runtime reads version {VERSION}; "
             "update bsexport-runtime, or pack the model again"
         )
+    if _sealed(content.rpartition(_SEAL)[0]) != content:
+        _refuse(path, "was changed since the package was made (its sha256 differs)")
     return manifest
 
 
-def _files(directory: Path, manifest: dict[str, Any]) -> dict[str, tuple[int, str]]:
-    where = directory / MANIFEST
-    entries = _typed(manifest, "files", dict, where)
-    for name, entry in entries.items():
-        if not name or name in (".", "..") or "/" in name or "\\" in name or not isinstance(entry, dict):
-            raise PackageError(f"{where}: has the file name {name!r}, expected a plain name; copy the package again")
-    return {
-        name: (_natural(entry, "bytes", where), _typed(entry, "sha256", str, where)) for name, entry in entries.items()
-    }
+def _parse_json(content: bytes) -> Any:
+    """The value of a JSON text, or None if it is none: not UTF-8, NaN, a key twice in an object, nested too deep."""
+    try:
+        return json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
 
 
-def _tensors(directory: Path, manifest: dict[str, Any]) -> Iterator[Tensor]:
-    where = directory / MANIFEST
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"JSON has no {text}")
+
+
+def _sealed(body: bytes) -> bytes:
+    return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + _END
+
+
+def _files(manifest: dict[str, Any], where: Path) -> Iterator[tuple[str, tuple[int, str]]]:
+    for name, entry in _typed(manifest, "files", dict, where).items():
+        plain = name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\:")
+        if not plain or not isinstance(entry, dict):
+            _refuse(where, f"has the file {name!r}, expected a plain name, its bytes and its sha256")
+        yield name, (_natural(entry, "bytes", where), _typed(entry, "sha256", str, where))
+
+
+def _tensors(manifest: dict[str, Any], where: Path) -> Iterator[Tensor]:
     end = 0
     names: set[str] = set()
     for entry in _typed(manifest, "tensors", list, where):
         if not isinstance(entry, dict):
-            raise PackageError(
-                f"{where}: a tensor is {type(entry).__name__}, expected an object; copy the package again"
-            )
+            _refuse(where, f"a tensor is {type(entry).__name__}, expected an object")
         tensor = _tensor(entry, where)
         if tensor.name in names:
-            raise PackageError(f"{where}: names tensor {tensor.name} twice; copy the package again")
+            _refuse(where, f"names tensor {_shown(tensor.name)} twice")
         if tensor.offset != align(end):
-            raise PackageError(
-                f"{where}: tensor {tensor.name} has offset {tensor.offset}, expected {align(end)}; "
-                "copy the package again"
-            )
+            _refuse(where, f"tensor {_shown(tensor.name)} has offset {tensor.offset}, expected {align(end)}")
         names.add(tensor.name)
         end = tensor.offset + tensor.nbytes
         yield tensor
 
 
 def _tensor(entry: dict[str, Any], where: Path) -> Tensor:
-    dtype = _typed(entry, "dtype", str, where).upper()
-    if dtype not in DType.__members__:
-        raise PackageError(f"{where}: has the dtype {dtype.lower()}, which is unknown; copy the package again")
+    dtype = _typed(entry, "dtype", str, where)
+    if dtype not in _DTYPES:
+        _refuse(where, f"has the dtype {dtype!r:.40}, expected one of section 2 of the format, such as 'float32'")
     shape = _typed(entry, "shape", list, where)
     return Tensor(
         name=_typed(entry, "name", str, where),
-        dtype=DType[dtype],
+        dtype=_DTYPES[dtype],
         shape=tuple(_natural({"shape": dim}, "shape", where) for dim in shape),
         offset=_natural(entry, "offset", where),
         nbytes=_natural(entry, "bytes", where),
@@ -233,28 +272,35 @@ def _tensor(entry: dict[str, Any], where: Path) -> Tensor:
 def _typed(entry: dict[str, Any], key: str, kind: type, where: Path) -> Any:
     value = entry.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise PackageError(
-            f"{where}: {key} is {'missing' if value is None else type(value).__name__}, expected {kind.__name__}; "
-            "copy the package again"
-        )
+        found = "missing" if value is None else type(value).__name__
+        _refuse(where, f"{key} is {found}, expected {kind.__name__}")
     return value
 
 
 def _natural(entry: dict[str, Any], key: str, where: Path) -> int:
     value: int = _typed(entry, key, int, where)
     if not 0 <= value < 1 << 62:
-        raise PackageError(f"{where}: {key} is {value}, expected a size; copy the package again")
+        _refuse(where, f"{key} is {value if value.bit_length() < 100 else 'a huge number'}, expected a size")
     return value
+
+
+def _refuse(where: Path, wrong: str) -> NoReturn:
+    raise PackageError(f"{where}: {wrong}; {_AGAIN}")
+
+
+def _shown(name: str) -> str:
+    """A name from outside on one line: as it is, unless it has line breaks or other characters that do not print."""
+    return name if name.isprintable() else ascii(name)
 
 
 def _map(path: Path, size: int) -> mmap.mmap | bytes:
     try:
-        found = path.stat().st_size
-        if found != size:
-            raise PackageError(f"{path}: has {found} bytes, the manifest says {size}; copy the package again")
-        if size == 0:
-            return b""  # a mapping cannot be empty
         with path.open("rb") as file:
+            found = os.fstat(file.fileno()).st_size
+            if found != size:
+                raise PackageError(f"{path}: has {found} bytes, the manifest says {size}; {_AGAIN}")
+            if size == 0:
+                return b""  # a mapping cannot be empty
             return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise PackageError(f"{path}: {error.strerror}; copy the package again") from error
+        raise PackageError(f"{path}: {error.strerror}; {_AGAIN}") from error

@@ -178,7 +178,9 @@ def _allocate(size: int) -> npt.NDArray[np.uint8]:
     """Fresh memory on huge pages where the system has them: page faults would cost more than decoding."""
     if size == 0:
         return np.empty(0, np.uint8)
-    memory = mmap.mmap(-1, size)
+    # Private on purpose: shared anonymous memory, the default, has no huge pages and survives in a fork.
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    memory = mmap.mmap(-1, size, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)

@@ -1,0 +1,196 @@
+"""The codec's face: the choice of the backend, row access, and what callers can get wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bsexport_runtime.codec import Codec
+from bsexport_runtime.errors import BlobError, Status
+from bsexport_runtime.format import DType, Layout
+
+LEVELS = np.array([[0, 1, -1], [2, 0, 0]], dtype=np.int32)
+CODEBOOK = np.array([0, 1, -1, 2], dtype=np.int32)
+GOOD: dict[str, Any] = {
+    "levels": LEVELS,
+    "dtype": DType.FLOAT32,
+    "step": 0.5,
+    "codebook": CODEBOOK,
+    "layout": Layout.RL,
+    "level_order": 0,
+    "run_order": 0,
+}
+
+
+def encode(coder: Codec, **changes: Any) -> bytes:
+    arguments = {**GOOD, **changes}
+    return coder.encode(arguments.pop("levels"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"layout": Layout.RAW}, "layout is RAW, expected EG or RL: RAW blobs come from encode_raw"),
+        ({"dtype": DType.INT8}, "dtype is INT8, expected FLOAT32, FLOAT16, FLOAT64 or BFLOAT16"),
+        ({"levels": LEVELS.astype(np.int64)}, "levels are int64, expected int32"),
+        ({"levels": LEVELS[:0]}, "shape is [0, 3], expected 1 to 8 dims of at least 1 and at most 2^40 weights"),
+        ({"levels": LEVELS[0, 0]}, "shape is [], expected 1 to 8 dims of at least 1 and at most 2^40 weights"),
+        ({"levels": LEVELS + 1}, "level 3 is not in the codebook of 4"),
+        ({"codebook": CODEBOOK[:0]}, "codebook has 0 levels, expected 1 to 65536"),
+        ({"codebook": np.arange(65537, dtype=np.int32)}, "codebook has 65537 levels, expected 1 to 65536"),
+        ({"codebook": CODEBOOK.astype(np.int16)}, "codebook is not a row of int32"),
+        ({"codebook": np.append(CODEBOOK, CODEBOOK[:1])}, "codebook has a level twice"),
+        ({"codebook": np.append(CODEBOOK, np.int32(2**24 + 1))}, "codebook has a level beyond +-2^24"),
+        ({"step": 0.0}, "step is 0.0, which is not a finite float32 above 0"),
+        ({"step": -1.0}, "step is -1.0, which is not a finite float32 above 0"),
+        ({"step": 1e-60}, "step is 1e-60, which is not a finite float32 above 0"),
+        ({"step": float("nan")}, "step is nan, which is not a finite float32 above 0"),
+        ({"step": 1e39}, "step is 1e+39, which is not a finite float32 above 0"),
+        ({"level_order": 16}, "level_order is 16, expected 0 to 15"),
+        ({"run_order": -1}, "run_order is -1, expected 0 to 15"),
+        ({"layout": Layout.EG, "run_order": 1}, "run_order is 1, expected 0 to 0"),
+    ],
+)
+def test_encode_refuses(coder: Codec, changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(BlobError) as caught:
+        encode(coder, **changes)
+    assert (caught.value.status, str(caught.value)) == (Status.BAD_ARGUMENT, text)
+
+
+def test_encode_takes_any_strides(coder: Codec) -> None:
+    wide = np.repeat(LEVELS, 2, axis=1)[:, ::2]
+    assert encode(coder, levels=wide) == encode(coder)
+    assert np.array_equal(coder.decode_levels(encode(coder, levels=LEVELS.T)), LEVELS.T)
+
+
+def test_encode_raw_refuses_a_wrong_length(coder: Codec) -> None:
+    with pytest.raises(BlobError, match=r"data has 5 bytes, but \[2, 3\] of UINT8 takes 6") as caught:
+        coder.encode_raw(b"12345", (2, 3), DType.UINT8)
+    assert caught.value.status is Status.BAD_ARGUMENT
+
+
+def test_bfloat16_comes_widened_and_float8_as_bits(coder: Codec) -> None:
+    weights = coder.decode(encode(coder, dtype=DType.BFLOAT16))
+    assert weights.dtype == np.float32
+    assert weights.tolist() == [[0.0, 0.5, -0.5], [1.0, 0.0, 0.0]]
+    bits = coder.decode(coder.encode_raw(b"\x38\xb8", (2,), DType.FLOAT8E4M3FN))
+    assert (bits.dtype, bits.tolist()) == (np.uint8, [0x38, 0xB8])
+
+
+def test_rows(coder: Codec) -> None:
+    blob = encode(coder)
+    weights = coder.decode(blob)
+    for start, stop in ((0, 0), (0, 1), (1, 2), (0, 2), (1, 1), (2, 2)):
+        rows = coder.decode_rows(blob, start, stop)
+        assert (rows.dtype, rows.shape) == (np.float32, (stop - start, 3))
+        assert np.array_equal(rows, weights[start:stop])
+    assert coder.decode_rows(encode(coder, dtype=DType.BFLOAT16), 1, 1).dtype == np.float32
+    for start, stop in ((-1, 1), (0, 3), (2, 1)):
+        with pytest.raises(BlobError) as caught:
+            coder.decode_rows(blob, start, stop)
+        assert caught.value.status is Status.BAD_ARGUMENT
+
+
+def test_rows_touch_only_their_blocks(coder: Codec) -> None:
+    """One block a row; the last row's block is damaged."""
+    levels = np.zeros((3, 16384), dtype=np.int32)
+    levels[:, 5] = [1, 2, -1]
+    blob = bytearray(encode(coder, levels=levels))
+    blob[-1] ^= 0x80
+    assert coder.decode_rows(bytes(blob), 0, 2)[:, 5].tolist() == [0.5, 1.0]
+    with pytest.raises(BlobError) as caught:
+        coder.decode_rows(bytes(blob), 1, 3)
+    assert (caught.value.status, caught.value.block) == (Status.BLOCK_CRC, 2)
+
+
+def test_decode_into_refuses_wrong_buffers(coder: Codec) -> None:
+    blob = encode(coder)
+    read_only = np.zeros(6, dtype=np.float32)
+    read_only.flags.writeable = False
+    for outs, text in (
+        ([bytearray(23)], "blob: output of 23 bytes, expected 24"),
+        ([bytearray(25)], "blob: output of 25 bytes, expected 24"),
+        ([bytearray()], "blob: output of 0 bytes, expected 24"),
+        ([], "1 blobs, but 0 buffers"),
+        ([read_only], "blob: output is read-only"),
+    ):
+        with pytest.raises(BlobError) as caught:
+            coder.decode_into([blob], outs)
+        assert (caught.value.status, str(caught.value)) == (Status.BAD_ARGUMENT, text)
+
+
+def test_decode_into_takes_any_buffer(coder: Codec) -> None:
+    """An arena's slices need not lie on a weight's border."""
+    blob = encode(coder)
+    arena = bytearray(24 + 3)
+    coder.decode_into([blob], [memoryview(arena)[3:]])
+    assert bytes(arena[3:]) == coder.decode(blob).tobytes()
+    matrix = np.zeros((2, 3), dtype=np.float32)
+    coder.decode_into([blob], [matrix])
+    assert np.array_equal(matrix, coder.decode(blob))
+    coder.decode_into([], [])
+
+
+def test_blocks_that_are_not_there(coder: Codec) -> None:
+    blob = encode(coder)
+    head = coder.parse(blob)
+    for first, count in ((0, 2), (1, 1), (-1, 1), (0, -1)):
+        with pytest.raises(BlobError) as caught:
+            coder.backend.decode_blocks(blob, head, first, count, bytearray(24), levels=False)
+        assert caught.value.status is Status.BAD_ARGUMENT
+
+
+def test_raw_has_no_levels(coder: Codec) -> None:
+    blob = coder.encode_raw(b"12", (2,), DType.UINT8)
+    with pytest.raises(BlobError, match="blob: levels asked for, but a RAW blob has none") as caught:
+        coder.decode_levels(blob)
+    assert caught.value.status is Status.BAD_ARGUMENT
+
+
+SCRIPT = """
+import sys, warnings
+from bsexport_runtime import codec
+if sys.argv[1] == "hidden":
+    sys.modules["bsexport_runtime.native"] = None
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    try:
+        print(codec.backend())
+    except codec.BackendError as error:
+        print("BackendError:", error)
+    codec.backend() if sys.argv[2] == "twice" else None
+print(len(caught), "warnings", *(warning.category.__name__ for warning in caught))
+"""
+
+
+def chosen(hidden: str, **environment: str) -> list[str]:
+    twice = "twice" if "BSEXPORT_REQUIRE_NATIVE" not in environment else "once"
+    command = [sys.executable, "-c", SCRIPT, hidden, twice]
+    env = {"PYTHONPATH": ":".join(path for path in sys.path if path), **environment}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_the_missing_library_is_loud() -> None:
+    words, warned = chosen("hidden")
+    assert words.startswith("numpy (no native library: ")
+    assert warned == "1 warnings RuntimeWarning"
+
+
+def test_numpy_on_request_is_silent() -> None:
+    assert chosen("there", BSEXPORT_BACKEND="numpy") == ["numpy (BSEXPORT_BACKEND asks for it)", "0 warnings"]
+
+
+def test_the_library_can_be_required() -> None:
+    words, warned = chosen("hidden", BSEXPORT_REQUIRE_NATIVE="1")
+    assert words.startswith("BackendError: ")
+    assert warned == "0 warnings"
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    words, _ = chosen("there", BSEXPORT_BACKEND="numba", BSEXPORT_REQUIRE_NATIVE="1")
+    assert words == "BackendError: BSEXPORT_BACKEND is 'numba', expected nothing or 'numpy'"
