@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from bsexport_runtime import codec
-from bsexport_runtime.errors import BlobError, PackageError
+from bsexport_runtime.errors import BlobError, BsexportRuntimeError, PackageError
 from bsexport_runtime.package import ARENA, PLAIN_GRAPH, Package, Tensor
 
 COPIES_BEFORE = (1, 31)  # the first onnxruntime that uses the arena in place; older ones copy it
@@ -28,13 +30,26 @@ CONFIG = {
     "optimization.constant_folding_max_output_size_in_bytes": "4096",
 }
 
+# What onnxruntime raises when it refuses a graph; none of them has a base but Exception.
+_REFUSALS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
 
 class Session(ort.InferenceSession):  # type: ignore[misc]
     """An onnxruntime.InferenceSession that also owns the arena that its weights lie in.
 
-    graph: path or bytes of a graph whose weights are external in ARENA. arena: uint8, all its tensors, each at its
-    offset. options: settings that zero copy needs are added; options that were used once are not for a second session.
+    graph: path or bytes of a graph whose weights are external in ARENA; other external files are never read.
+    arena: uint8, all its tensors, each at its offset.
+    options: settings that zero copy needs are added, and the options then belong to this session.
     Any other keyword: as for onnxruntime.InferenceSession.
+
+    Raises BsexportRuntimeError if the options belong to another session, and what onnxruntime raises.
     """
 
     def __init__(
@@ -42,12 +57,18 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
     ) -> None:
         options = ort.SessionOptions() if options is None else options
         _configure(options)
-        if arena.size:
-            options.add_external_initializers_from_files_in_memory([ARENA], [arena], [arena.nbytes])
+        # Even without weights: onnxruntime reads external data from the disk only where it is told of no such file.
+        buffer = arena if arena.size else np.zeros(1, np.uint8)
+        try:
+            options.add_external_initializers_from_files_in_memory([ARENA], [buffer], [buffer.nbytes])
+        except RuntimeError as error:
+            raise BsexportRuntimeError(
+                "sess_options belong to another session already; give each load its own onnxruntime.SessionOptions"
+            ) from error
         super().__init__(graph, options, **kwargs)
-        # Set after the base class has made the session: attributes go in the order in which they came, so the session,
-        # which points into the arena, is gone before the arena is.
-        self.arena = arena
+        self.arena = buffer
+        # onnxruntime's own session, which points into the arena, outlives this object in an IOBinding or a NodeArg.
+        weakref.finalize(self._sess, _let_go, buffer).atexit = False
 
 
 def load(
@@ -64,11 +85,16 @@ def load(
     sess_options: an onnxruntime.SessionOptions; settings that it needs are added, so give each load its own.
     providers, and any other keyword: as for onnxruntime.InferenceSession.
     threads: for decoding, and for the session unless sess_options are given; default: all cores of this process.
-    verify: check the sha256 of every file first (the blocks' CRCs are always checked).
+    verify: check the sha256 of every file first (the blocks' CRCs and the graph's sha256 are always checked).
 
-    Raises PackageError, naming file and tensor, if anything of the package is damaged; then there is no session.
+    The package's files are not needed any more once it has returned.
+
+    Raises PackageError, naming file and tensor, if anything of the package is damaged or onnxruntime refuses its graph,
+    and BsexportRuntimeError for options that belong to another session, or if there is too little memory.
     Warns if this onnxruntime copies the weights (before 1.31), which takes twice the memory.
     """
+    if threads is not None and threads < 1:
+        raise BsexportRuntimeError(f"threads is {threads}, expected at least 1, or None for all cores")
     package = Package(path)
     if verify:
         for wrong in package.verify():
@@ -79,11 +105,18 @@ def load(
             RuntimeWarning,
             stacklevel=2,
         )
-    arena = decode_arena(package, threads or available_cores())
+    graph = package.read_bytes(PLAIN_GRAPH)
     options = ort.SessionOptions() if sess_options is None else sess_options
     if sess_options is None and threads is not None:
         options.intra_op_num_threads = threads
-    return Session(str(package.read(PLAIN_GRAPH)), arena, options, providers=list(providers), **kwargs)
+    arena = decode_arena(package, threads or available_cores())
+    try:
+        return Session(graph, arena, options, providers=list(providers), **kwargs)
+    except _REFUSALS as error:
+        reason = " ".join(str(error).split())
+        raise PackageError(
+            f"{package.path / PLAIN_GRAPH}: onnxruntime {ort.__version__} refuses it: {reason}"
+        ) from error
 
 
 def decode_arena(package: Package, threads: int) -> npt.NDArray[np.uint8]:
@@ -115,7 +148,7 @@ def read_tensors(path: str | Path, names: Sequence[str] | None = None) -> dict[s
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise PackageError(
-            f"{package.path}: has no tensor {unknown[0]}; it has {len(known)}, see bsexport_runtime.inspect"
+            f"{package.path}: has no tensor {unknown[0]!r}; it has {len(known)}, see bsexport_runtime.inspect"
         )
     chosen = known if names is None else {name: known[name] for name in names}
     return {name: _decode(package, tensor) for name, tensor in chosen.items()}
@@ -124,7 +157,7 @@ def read_tensors(path: str | Path, names: Sequence[str] | None = None) -> dict[s
 def inspect(path: str | Path) -> dict[str, Any]:
     """What a package says of itself: its manifest, its path, and the backend that would decode it."""
     package = Package(path)
-    return {"path": str(package.path), "backend": codec.backend(), **package.manifest}
+    return {**package.manifest, "path": str(package.path), "backend": codec.backend()}
 
 
 def available_cores() -> int:
@@ -178,12 +211,19 @@ def _allocate(size: int) -> npt.NDArray[np.uint8]:
     """Fresh memory on huge pages where the system has them: page faults would cost more than decoding."""
     if size == 0:
         return np.empty(0, np.uint8)
-    # Private on purpose: shared anonymous memory, the default, has no huge pages and survives in a fork.
-    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    memory = mmap.mmap(-1, size, **private)
+    # Shared anonymous memory, which is what mmap gives unless told otherwise, has no huge pages.
+    private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
+    try:
+        memory = mmap.mmap(-1, size, **private)
+    except (OSError, OverflowError) as error:
+        raise BsexportRuntimeError(f"the decoded weights take {size} bytes of memory, which there are not") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)
+
+
+def _let_go(arena: npt.NDArray[np.uint8]) -> None:
+    """Nothing to do: that it is still waiting to be called is what keeps the arena."""
 
 
 def _version() -> tuple[int, ...]:

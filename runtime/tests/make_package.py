@@ -1,0 +1,76 @@
+"""Write the package that the tests of loading use: `python runtime/tests/make_package.py` (needs bsexport).
+
+Its weights follow formulas, so that the tests know every one of them without a decoder.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+PACKAGE = Path(__file__).with_name("package")
+STEP = 2.0**-6
+MODEL = """
+<ir_version: 8, opset_import: ["" : 17]>
+fixture (int64[batch, sequence] ids) => (float[batch, sequence, 40] scores) {
+  places = Gather (order, ids)
+  embedded = Gather (table, places)
+  inner = MatMul (embedded, first)
+  biased = Add (inner, bias)
+  active = Relu (biased)
+  wide = Cast <to = 1> (second)
+  scores = MatMul (active, wide)
+}
+"""
+
+
+def weights() -> dict[str, npt.NDArray[Any]]:
+    """The decoded tensors of the package by name, exactly."""
+    return {
+        "order": (np.arange(400, dtype=np.int64) * 7 + 3) % 400,  # RAW
+        "table": _levels(400, 48, every=11) * np.float32(STEP),  # RL, two blocks
+        "first": _levels(48, 64, every=1) * np.float32(STEP),  # EG
+        "bias": np.linspace(-1, 1, 64, dtype=np.float32),  # RAW
+        "second": (_levels(64, 40, every=3) * np.float32(STEP)).astype(np.float16),  # decodes to float16
+    }
+
+
+def outputs(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """What the model makes of ids [batch, sequence]: float32 [batch, sequence, 40], up to the order of summation."""
+    w = weights()
+    active = np.maximum(w["table"][w["order"][ids]] @ w["first"] + w["bias"], 0)
+    scores: npt.NDArray[np.float32] = active @ w["second"].astype(np.float32)
+    return scores
+
+
+def make(out: Path) -> None:
+    """Pack the model to `out`."""
+    import onnx
+    from onnx import numpy_helper, parser
+
+    from bsexport.pipeline import pack
+    from bsexport.recipe import Recipe
+    from bsexport.source import open_source
+
+    model = parser.parse_model(MODEL)
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights().items())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fixture.onnx"
+        onnx.save(model, path)
+        path.with_name("config.json").write_text('{"model_type": "fixture"}\n')
+        pack(open_source(str(path)), Recipe(step=STEP), out, force=True)
+
+
+def _levels(rows: int, cols: int, *, every: int) -> npt.NDArray[np.float32]:
+    """Levels from -9 to 9; about one in `every` is not 0."""
+    places = np.arange(rows * cols, dtype=np.int64).reshape(rows, cols)
+    mixed = places * 2654435761 % 4294967296 >> 7
+    return np.where(mixed % every == 0, mixed // 64 % 19 - 9, 0).astype(np.float32)
+
+
+if __name__ == "__main__":
+    make(PACKAGE)
