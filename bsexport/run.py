@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,138 +11,212 @@ import numpy as np
 import numpy.typing as npt
 
 from bsexport.errors import SourceError
+from bsexport.quiet import quiet
+from bsexport_runtime.package import Package
 from bsexport_runtime.session import Session, load
 
 Array = npt.NDArray[Any]
+
+CONFIG = "config.json"
 TOP = 5
+SHOWN_VALUES = 8
+LONGEST_ANSWER = 30  # tokens
+TOKENIZER_FILES = frozenset(
+    {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model"}
+    | {"sentencepiece.model", "sentencepiece.bpe.model"}
+)
+PROCESSOR_FILES = frozenset({"preprocessor_config.json", "processor_config.json"})
 
 
 def run_text(path: Path, text: str, context: str | None = None) -> dict[str, Any]:
-    """What the package answers to a text: labels, tokens, an answer, fills or an embedding, by its task.
+    """What the package answers to a text: {"labels": ...}, {"tokens": ...}, {"answer": ...}, {"fills": ...} or
+    {"embedding": ...}, by its task, or by its outputs if it was made from an .onnx file.
 
-    context: for question answering, the passage to look in.
+    text: for question answering the question. context: the passage to look for its answer in.
     Raises SourceError if the package has no tokenizer, or the text does not suit the task.
     """
-    session = load(path)
-    tokenizer = _from_package(path, "AutoTokenizer", "tokenizer")
+    package = Package(path)
+    tokenizer = _from_package(package, "AutoTokenizer", "tokenizer", TOKENIZER_FILES)
     texts = (text,) if context is None else (text, context)
-    encoded = tokenizer(*texts, return_tensors="np", truncation=True)
-    outputs = _run(session, encoded)
-    config = _config(path)
-    if "start_logits" in outputs:
-        if context is None:
-            raise SourceError(f"{path}: answers questions about a passage; give it with --context")
-        return {"answer": _answer(tokenizer, encoded, outputs)}
-    logits = outputs.get("logits")
-    if logits is None:
-        return _embedding(outputs, encoded.get("attention_mask"))
-    if logits.ndim == 2:
-        return {"labels": _labels(logits[0], config)}
-    ids = encoded["input_ids"][0]
-    if logits.shape[-1] == len(config.get("id2label", {})) and logits.shape[-1] != config.get("vocab_size"):
-        tokens = tokenizer.convert_ids_to_tokens(ids)
-        best = [_labels(each, config)[0] for each in logits[0]]
-        return {"tokens": [{"token": token, **label} for token, label in zip(tokens, best, strict=True)]}
-    return {"fills": _fills(path, tokenizer, ids, logits[0])}
+    encoded = tokenizer(*texts, return_tensors="np", truncation=_limited(tokenizer))
+    if any(each.overflowing for each in encoded.encodings or ()):
+        limit = tokenizer.model_max_length
+        warnings.warn(
+            f"the text is longer than the {limit} tokens that the model takes; the rest is left out", stacklevel=2
+        )
+    outputs = _run(load(path), encoded, "the text may be too long, or the tokenizer another model's")
+    config = _config(package)
+    task = package.manifest.get("task") or _guess_task(outputs, config)
+    if (task == "question-answering") != (context is not None):
+        raise SourceError(
+            f"{path}: {task} takes "
+            + ("a question as --text and a passage as --context" if context is None else "--text without --context")
+        )
+    if task == "question-answering":
+        return {"answer": _answer(encoded, outputs, context or "")}
+    if task == "text-classification":
+        return {"labels": _labels(outputs["logits"][0], config)}
+    if task == "token-classification":
+        names = tokenizer.convert_ids_to_tokens(encoded["input_ids"][0])
+        best = [_labels(logits, config)[0] for logits in outputs["logits"][0]]
+        return {"tokens": [{"token": token, **label} for token, label in zip(names, best, strict=True)]}
+    if task == "fill-mask":
+        return {"fills": _fills(path, tokenizer, encoded["input_ids"][0], outputs["logits"][0])}
+    return {"embedding": _embedding(outputs, encoded.get("attention_mask"))}
 
 
 def run_image(path: Path, image: Path) -> dict[str, Any]:
-    """What the package answers to an image file: labels or an embedding.
+    """What the package answers to an image file: {"labels": ...} or {"embedding": ...}.
 
     Raises SourceError if the package has no image processor or the file is no image.
     """
+    package = Package(path)
+    processor = _from_package(package, "AutoImageProcessor", "image processor", PROCESSOR_FILES)
+    session = load(path)
+    pixels = _read_image(image, "L" if session.get_inputs()[0].shape[1:2] == [1] else "RGB")
+    with quiet():
+        encoded = processor(pixels, return_tensors="np")
+    outputs = _run(session, encoded, "the image processor may be another model's")
+    if "logits" in outputs:
+        return {"labels": _labels(outputs["logits"][0], _config(package))}
+    return {"embedding": _embedding(outputs, None)}
+
+
+def to_text(answer: dict[str, Any]) -> str:
+    """An answer of run_text or run_image in lines: score, then label, token or text; of an embedding a summary."""
+    ((kind, found),) = answer.items()
+    if kind == "embedding":
+        values = " ".join(f"{value:+.4f}" for value in found["values"][:SHOWN_VALUES])
+        head = f"embedding of {found['dimensions']} dimensions, {found['pooling']}-pooled, norm {found['norm']:.4f}"
+        return f"{head}: {values} ..."
+    entries = [found] if isinstance(found, dict) else found
+    rows = [(f"{entry['score']:.4f}", *(entry[key] for key in entry if key != "score")) for entry in entries]
+    return "\n".join("  ".join(row) for row in rows)
+
+
+def _from_package(package: Package, kind: str, what: str, files: frozenset[str]) -> Any:
+    """The package's own tokenizer or image processor, through transformers; no hub is asked."""
+    if files.isdisjoint(package.files):
+        raise SourceError(
+            f"{package.path}: holds no {what}, which the model's folder would have to have; "
+            "make the inputs yourself and give them to bsexport_runtime.load(...).run"
+        )
+    try:
+        with quiet():
+            import transformers
+
+            return getattr(transformers, kind).from_pretrained(package.path, local_files_only=True)
+    except ModuleNotFoundError as error:
+        raise SourceError(f"{package.path}: the {what} needs {error.name}; run pip install 'bsexport[hf]'") from error
+    except Exception as error:  # transformers raises many kinds for files that are missing or foreign
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise SourceError(f"{package.path}: transformers cannot load its {what}: {reason}") from error
+
+
+def _limited(tokenizer: Any) -> bool:
+    """Whether the tokenizer knows how much the model takes; transformers stands 1e30 for "no"."""
+    return bool(tokenizer.model_max_length < 1 << 30)
+
+
+def _read_image(path: Path, mode: str) -> Any:
     from PIL import Image, UnidentifiedImageError
 
-    session = load(path)
-    processor = _from_package(path, "AutoImageProcessor", "image processor")
     try:
-        with Image.open(image) as opened:
-            pixels = opened.convert("RGB" if _channels(session) == 3 else "L")
-    except (OSError, UnidentifiedImageError) as error:
-        raise SourceError(f"{image}: cannot be read as an image: {error}") from error
-    outputs = _run(session, processor(pixels, return_tensors="np"))
-    if "logits" in outputs:
-        return {"labels": _labels(outputs["logits"][0], _config(path))}
-    return _embedding(outputs, None)
+        with Image.open(path) as opened:
+            return opened.convert(mode)
+    except UnidentifiedImageError as error:
+        raise SourceError(f"{path}: is not an image that Pillow reads") from error
+    except (OSError, Image.DecompressionBombError) as error:
+        raise SourceError(f"{path}: cannot be read as an image: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _run(session: Session, encoded: Any) -> dict[str, Array]:
-    """Outputs by name. Inputs that the graph does not take are dropped; missing ones are an error of the package."""
-    feed = {value.name: np.asarray(encoded[value.name]) for value in session.get_inputs() if value.name in encoded}
-    missing = [value.name for value in session.get_inputs() if value.name not in feed]
+def _run(session: Session, encoded: Any, hint: str) -> dict[str, Array]:
+    """Outputs by name. What the graph does not take is dropped; what it lacks, or refuses, is a SourceError."""
+    inputs = session.get_inputs()
+    missing = [value.name for value in inputs if value.name not in encoded]
     if missing:
         raise SourceError(f"the graph takes {', '.join(missing)}, which its tokenizer or image processor does not make")
     names = [value.name for value in session.get_outputs()]
-    return dict(zip(names, session.run(names, feed), strict=True))
-
-
-def _from_package(path: Path, kind: str, what: str) -> Any:
-    """The package's own tokenizer or image processor, through transformers; no hub is asked."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    feed = {value.name: np.asarray(encoded[value.name]) for value in inputs}
     try:
-        import transformers
-    except ImportError as error:
-        raise SourceError(f"{path}: the {what} needs {error.name}; run pip install 'bsexport[hf]'") from error
-    try:
-        return getattr(transformers, kind).from_pretrained(path, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds for files that are missing or foreign
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise SourceError(f"{path}: has no {what} that transformers can load: {reason}") from error
+        return dict(zip(names, session.run(names, feed), strict=True))
+    except Exception as error:  # onnxruntime's errors have no base class of their own
+        raise SourceError(f"the model refuses its inputs: {error}; {hint}") from error
 
 
-def _config(path: Path) -> dict[str, Any]:
-    file = path / "config.json"
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+def _config(package: Package) -> dict[str, Any]:
+    """The model's config.json; a package made from an .onnx file need not have one."""
+    if CONFIG not in package.files:
+        return {}
+    config: dict[str, Any] = json.loads(package.read(CONFIG).read_text(encoding="utf-8"))
     return config
 
 
-def _channels(session: Session) -> int:
-    channels = session.get_inputs()[0].shape[1]
-    return channels if isinstance(channels, int) else 3
+def _guess_task(outputs: dict[str, Array], config: dict[str, Any]) -> str:
+    """The task of a graph whose outputs are named as transformers names them."""
+    if "start_logits" in outputs:
+        return "question-answering"
+    if "logits" not in outputs:
+        return "feature-extraction"
+    if outputs["logits"].ndim == 2:
+        return "text-classification"
+    return "fill-mask" if outputs["logits"].shape[-1] == config.get("vocab_size") else "token-classification"
 
 
 def _labels(logits: Array, config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The best labels with their scores; a model of several labels at once scores each on its own."""
-    several = config.get("problem_type") == "multi_label_classification"
-    scores = 1 / (1 + np.exp(-logits)) if several else _softmax(logits)
-    names = config.get("id2label", {})
+    """The best labels with their scores, as transformers' pipelines have them.
+
+    A model of several labels at once scores each on its own, as does one of a single label; a regression's score is
+    its output.
+    """
+    kind = config.get("problem_type")
+    if kind == "regression":
+        scores = logits
+    elif kind == "multi_label_classification" or logits.size == 1:
+        scores = 1 / (1 + np.exp(-logits))
+    else:
+        scores = _softmax(logits)
+    names = config.get("id2label") or {}
     best = np.argsort(-scores, kind="stable")[:TOP]
     return [{"label": names.get(str(index), f"LABEL_{index}"), "score": float(scores[index])} for index in best]
 
 
-def _answer(tokenizer: Any, encoded: Any, outputs: dict[str, Array]) -> dict[str, Any]:
-    """The span of the passage with the highest sum of start and end logits."""
+def _answer(encoded: Any, outputs: dict[str, Array], context: str) -> dict[str, Any]:
+    """The span of the passage with the highest product of start and end probability."""
     inside = np.array([sequence == 1 for sequence in encoded.sequence_ids(0)])
-    start = np.where(inside, outputs["start_logits"][0], -np.inf)
-    end = np.where(inside, outputs["end_logits"][0], -np.inf)
-    spans = np.triu(start[:, None] + end[None, :])
-    spans[np.tril_indices_from(spans, -1)] = -np.inf
-    first, last = np.unravel_index(np.argmax(spans), spans.shape)
-    score = float(_softmax(start)[first] * _softmax(end)[last])
-    return {"text": tokenizer.decode(encoded["input_ids"][0][first : last + 1]), "score": score}
+    if not inside.any():
+        raise SourceError("the passage given with --context holds no word to answer with")
+    start = _softmax(np.where(inside, outputs["start_logits"][0], -np.inf))
+    end = _softmax(np.where(inside, outputs["end_logits"][0], -np.inf))
+    scores = np.triu(np.tril(np.outer(start, end), LONGEST_ANSWER - 1))
+    first, last = np.unravel_index(np.argmax(scores), scores.shape)
+    offsets = encoded.encodings[0].offsets
+    text = context[offsets[first][0] : offsets[last][1]]
+    return {"text": text, "score": float(scores[first, last])}
 
 
 def _fills(path: Path, tokenizer: Any, ids: Array, logits: Array) -> list[dict[str, Any]]:
     places = np.flatnonzero(ids == tokenizer.mask_token_id)
-    if places.size == 0:
-        raise SourceError(f"{path}: fills in a masked word, but the text has no {tokenizer.mask_token}")
+    if places.size != 1:
+        raise SourceError(
+            f"{path}: fills in a masked word; the text has {places.size}, expected one {tokenizer.mask_token}"
+        )
     scores = _softmax(logits[places[0]])
-    return [{"token": tokenizer.decode([index]), "score": float(scores[index])} for index in np.argsort(-scores)[:TOP]]
+    best = np.argsort(-scores, kind="stable")[:TOP]
+    return [{"token": tokenizer.decode([index]), "score": float(scores[index])} for index in best]
 
 
 def _embedding(outputs: dict[str, Array], mask: Array | None) -> dict[str, Any]:
-    """The mean over the tokens that the mask counts, and a summary of it."""
+    """The mean over the tokens that the mask counts."""
     hidden = outputs["last_hidden_state"] if "last_hidden_state" in outputs else next(iter(outputs.values()))
     states = hidden[0].reshape(-1, hidden.shape[-1])
-    counted = states if mask is None else states[np.asarray(mask[0], bool)]
+    counted = states if mask is None or len(mask[0]) != len(states) else states[np.asarray(mask[0], bool)]
     mean = counted.mean(axis=0)
     return {
-        "embedding": {
-            "pooling": "mean",
-            "dimensions": int(mean.size),
-            "norm": float(np.linalg.norm(mean)),
-            "values": [float(value) for value in mean],
-        }
+        "pooling": "mean",
+        "dimensions": int(mean.size),
+        "norm": float(np.linalg.norm(mean)),
+        "values": [float(value) for value in mean],
     }
 
 

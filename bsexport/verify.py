@@ -26,9 +26,13 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class OutputDeviation:
-    """One output on made-up inputs: the largest |output of the package - output of the model|, and |output of the model|."""
+    """One output on made-up inputs.
 
-    deviation: float
+    deviation: the largest |output of the package - output of the model|; None if the package's is not finite.
+    scale: the largest |output of the model|.
+    """
+
+    deviation: float | None
     scale: float
 
 
@@ -71,10 +75,11 @@ class Verdict:
         if (found := self.comparison) is not None:
             lines.append(f"largest error of a weight that was not pruned: {found.weight_error:.4f} of step/2")
             for name, output in found.outputs.items():
-                lines.append(
-                    f"output {name}: deviates by at most {output.deviation:.3g} from the model's on made-up inputs, "
-                    f"where the model's largest value is {output.scale:.3g}"
-                )
+                if output.deviation is not None:
+                    lines.append(
+                        f"output {name}: deviates by at most {output.deviation:.3g} from the model's on made-up "
+                        f"inputs, where the model's largest value is {output.scale:.3g}"
+                    )
             if found.why_no_outputs:
                 lines.append(f"outputs were not compared: {found.why_no_outputs}")
         return "\n".join(lines)
@@ -107,6 +112,7 @@ def compare(path: Path, source: Source, progress: Progress) -> Comparison:
         outputs, why = _compare_outputs(path, source), ""
     except VerifyError as failure:
         outputs, why = {}, str(failure)
+    wrong += [f"output {name}: is not finite, the model's is" for name in outputs if outputs[name].deviation is None]
     return Comparison(error, tuple(wrong), outputs, why)
 
 
@@ -118,7 +124,8 @@ def _check_same_tensors(package: Package, source: Source) -> None:
         name = names[0]
         raise SourceError(
             f"{source.name}: is not the model of {package.path}: {len(names)} tensors differ, such as {name} "
-            f"({_shape(model, name)} in the model, {_shape(packed, name)} in the package); give the model that was packed"
+            f"({_shape(model, name)} in the model, {_shape(packed, name)} in the package); "
+            "give the model that was packed"
         )
 
 
@@ -168,10 +175,12 @@ def _compare_coded(part: Part, decoded: Array, expected: Array, step: float) -> 
     """
     values = decoded.astype(np.float64)
     errors = np.abs(expected.astype(np.float64) - values)
-    epsilon = max(float(ml_dtypes.finfo(decoded.dtype).eps), float(np.finfo(np.float32).eps))
-    bad = int(np.count_nonzero(~(errors <= step / 2 + epsilon * np.abs(values))))
-    lines = [f"tensor {part.weight.name}: {bad} weights are further than step/2 from the model's, pruned"] if bad else []
-    return float(errors.max()) / (step / 2), lines
+    info = ml_dtypes.finfo(decoded.dtype)
+    epsilon = max(float(info.eps), float(np.finfo(np.float32).eps))
+    rounding = epsilon * np.abs(values) + float(info.smallest_subnormal)
+    bad = int(np.count_nonzero(~(errors <= step / 2 + rounding)))
+    line = f"tensor {part.weight.name}: {bad} weights are further than step/2 from the model's, pruned"
+    return float(errors.max()) / (step / 2), [line] if bad else []
 
 
 def _compare_outputs(path: Path, source: Source) -> dict[str, OutputDeviation]:
@@ -198,8 +207,10 @@ def _deviation(name: str, got: Array, expected: Array) -> OutputDeviation:
         raise VerifyError(f"output {name} is {got.dtype} {got.shape}, the model's {expected.dtype} {expected.shape}")
     if not np.isfinite(expected).all():
         raise VerifyError(f"output {name} of the model is not finite on made-up inputs")
-    difference = np.abs(got.astype(np.float64) - expected)
-    return OutputDeviation(float(difference.max(initial=0)), float(np.abs(expected.astype(np.float64)).max(initial=0)))
+    scale = float(np.abs(expected.astype(np.float64)).max(initial=0))
+    if not np.isfinite(got).all():
+        return OutputDeviation(None, scale)
+    return OutputDeviation(float(np.abs(got.astype(np.float64) - expected).max(initial=0)), scale)
 
 
 def dense_session(source: Source) -> Session:

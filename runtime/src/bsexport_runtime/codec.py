@@ -1,6 +1,6 @@
 """Encode and decode one blob, or decode many: the public face of the codec over its two backends.
 
-The native backend (the C library libbsx) is taken if it is there, else numpy decodes, some fifteen times slower and with
+The native backend (the C library libbsx) is taken if it is there; else numpy decodes, some fifteen times slower, with
 a RuntimeWarning that says why. BSEXPORT_REQUIRE_NATIVE=1 makes that an error, BSEXPORT_BACKEND=numpy asks for numpy.
 """
 
