@@ -16,7 +16,7 @@ import click
 
 from bsexport import __version__
 from bsexport.errors import BsexportError
-from bsexport.recipe import DEFAULT_STEP_TEXT, NO_PROTECTION, Recipe, parse_step
+from bsexport.recipe import NO_PROTECTION, Recipe, parse_step
 
 INTERRUPTED = 130  # what shells make of a Ctrl-C
 
@@ -47,13 +47,14 @@ def _one_line(message: object) -> str:
     return " ".join(str(message).split())
 
 
-def _warn(message: object, *_: object) -> None:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Stands in for warnings.showwarning, without the place in the source and the line of code."""
     click.echo(f"Warning: {_one_line(message)}", err=True)
 
 
 class _LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        _warn(record.getMessage())
+        _show_warning(record.getMessage())
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def _one_line_warnings() -> Iterator[None]:
     logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = _show_warning
             yield
     finally:
         logger.removeHandler(handler)
@@ -130,9 +131,7 @@ def main() -> None:
 @click.option(
     "--prune", type=float, default=0.0, show_default=True, help="Share of the weights to set to zero, 0 to below 1."
 )
-@click.option(
-    "--step", default=DEFAULT_STEP_TEXT, show_default=True, help="Quantiser step: a number such as 1e-3, or 2^-8."
-)
+@click.option("--step", default="2^-8", show_default=True, help="Quantiser step: a number such as 1e-3, or 2^-8.")
 @click.option(
     "--scope",
     default="global",
@@ -158,7 +157,7 @@ def main() -> None:
 @force_option
 @json_option
 @quiet_option
-@click.option("--threads", type=click.IntRange(1), help="Threads to use.  [default: all cores]")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads to use.  [default: all cores]")
 @trust_option
 def pack(
     model: str,
@@ -215,13 +214,16 @@ def pack(
 @main.command()
 @package_argument
 @click.option("--text", help="Text to run the model on.")
-@click.option("--context", metavar="TEXT", help="For question answering: the passage that the question --text is about.")
+@click.option(
+    "--context", metavar="TEXT", help="For question answering: the passage that the question --text is about."
+)
 @click.option("--image", type=click.Path(path_type=Path), help="Image file to run the model on.")
 @json_option
 def run(package: Path, text: str | None, context: str | None, image: Path | None, as_json: bool) -> None:
-    """Run PACKAGE on one text or image, and print its labels, or a summary of the embedding.
+    """Run PACKAGE on one text or image.
 
-    It takes the tokenizer or image processor that the model's folder had. Examples:
+    It prints labels, tokens, an answer, fills or a summary of the embedding, and takes the tokenizer or image processor
+    that the model's folder had. Examples:
 
     \b
         bsexport run my-model-bsx --text "A fine film."
@@ -233,7 +235,7 @@ def run(package: Path, text: str | None, context: str | None, image: Path | None
         raise click.UsageError("--context goes with --text")
     from bsexport.run import run_image, run_text, to_text
 
-    answer = run_text(package, text, context) if text is not None else run_image(package, Path(image or ""))
+    answer = run_image(package, image) if image is not None else run_text(package, text or "", context)
     if as_json:
         _echo_json(answer)
     else:
@@ -271,9 +273,9 @@ def unpack(package: Path, out: Path, force: bool, quiet: bool) -> None:
 @package_argument
 @json_option
 def inspect(package: Path, as_json: bool) -> None:
-    """Show what PACKAGE holds: recipe, sizes, and every tensor with its layout and bits per weight.
+    """Show what PACKAGE holds.
 
-    Example:
+    Its recipe, sizes, and every tensor with its layout, zeros and bits per weight. Example:
 
     \b
         bsexport inspect my-model-bsx
@@ -298,7 +300,9 @@ def inspect(package: Path, as_json: bool) -> None:
 @quiet_option
 @trust_option
 def verify(package: Path, against: str | None, as_json: bool, quiet: bool, trust_remote_code: bool) -> None:
-    """Check every checksum of PACKAGE and decode every block; exit with 1 if anything is wrong.
+    """Check PACKAGE, or compare it with its model.
+
+    Every checksum is checked and every block decoded; the exit code is 1 if anything is wrong.
 
     With --against, prune the model again, hold every weight against the decoded one (half a step apart at most), and
     say how far the outputs are from the model's. Example:

@@ -15,7 +15,7 @@ from bsexport.code import code, code_raw
 from bsexport.errors import RecipeError
 from bsexport.graph import rewrite
 from bsexport.package import BlobPlaces, PackageWriter
-from bsexport.recipe import Recipe
+from bsexport.recipe import NO_PROTECTION, Recipe, matches
 from bsexport.report import Report, TensorReport
 from bsexport.source import Source, Weight
 from bsexport_runtime.package import align
@@ -80,14 +80,13 @@ def take_part(source: Source, recipe: Recipe) -> list[Part]:
     """Decide for every tensor whether it is pruned and coded. Raises RecipeError if a glob matches no tensor."""
     for option, globs in (("--keep", recipe.keep), ("--protect", recipe.protect)):
         for glob in globs:
-            only = replace(recipe, keep=(glob,))
-            if glob != "none" and not any(only.keeps(weight.name) for weight in source.weights):
+            if glob != NO_PROTECTION and not any(matches([glob], weight.names) for weight in source.weights):
                 names = ", ".join(weight.name for weight in source.weights[:3])
                 raise RecipeError(f"{option} {glob!r} matches no tensor; the names are such as {names}")
     parts = []
     for weight in source.weights:
         why = why_uncoded(weight, recipe)
-        pruned = recipe.prune > 0 and not why and not recipe.protects(weight.name, head=weight.head)
+        pruned = recipe.prune > 0 and not why and not recipe.protects(weight.names, head=weight.head)
         parts.append(Part(weight, pruned, why))
     return parts
 
@@ -96,7 +95,7 @@ def why_uncoded(weight: Weight, recipe: Recipe) -> str:
     """Why a tensor is left as it is, or "" if it is to be coded."""
     if weight.dtype.name not in CODED_DTYPES:
         return f"{weight.dtype.name}, not a floating-point weight"
-    if recipe.keeps(weight.name):
+    if recipe.keeps(weight.names):
         return "kept by --keep"
     if weight.constant:
         return "made by the model's code, not trained"

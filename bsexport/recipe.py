@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
@@ -74,15 +75,13 @@ class Recipe:
             raise RecipeError(f"order {self.order} cannot be used: expected 0 to 15")
         object.__setattr__(self, "step", nearest_step(self.step))
 
-    def keeps(self, name: str) -> bool:
-        """Whether the tensor is neither pruned nor coded."""
-        return any(fnmatchcase(name, glob) for glob in self.keep)
+    def keeps(self, names: Iterable[str]) -> bool:
+        """Whether the tensor of these names (its own and its ties') is neither pruned nor coded."""
+        return matches(self.keep, names)
 
-    def protects(self, name: str, *, head: bool) -> bool:
-        """Whether the tensor is coded but not pruned."""
-        if head and NO_PROTECTION not in self.protect:
-            return True
-        return any(fnmatchcase(name, glob) for glob in self.protect if glob != NO_PROTECTION)
+    def protects(self, names: Iterable[str], *, head: bool) -> bool:
+        """Whether the tensor of these names is coded but not pruned."""
+        return (head and NO_PROTECTION not in self.protect) or matches(self.protect, names)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
@@ -96,3 +95,9 @@ class Recipe:
             raise RecipeError(f"the recipe has the fields {sorted(value)}: expected {sorted(known)}")
         fields_of_recipe: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
         return cls(**fields_of_recipe)
+
+
+def matches(globs: Iterable[str], names: Iterable[str]) -> bool:
+    """Whether any of the names matches any of the globs, case and all."""
+    names = list(names)
+    return any(fnmatchcase(name, glob) for glob in globs for name in names)

@@ -212,7 +212,11 @@ class Report:
 def manifest_text(manifest: dict[str, Any]) -> str:
     """A package's manifest as text: recipe, sizes, and a line for every tensor."""
     total = {**manifest["summary"], "graph_bytes": sum(manifest["files"][name]["bytes"] for name in GRAPHS)}
-    recipe = ", ".join(f"{key} {value}" for key, value in manifest["recipe"].items() if value not in (None, []))
+    recipe = ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in manifest["recipe"].items()
+        if value not in (None, [])
+    )
     lines = [f"task {manifest['task']}; {recipe}", *_size_lines(total), *_rate_lines(total)]
     lines.append(f"{'bits/weight':>11} {'zeros':>7} {'layout':6}  tensor")
     for tensor in manifest["tensors"]:

@@ -42,6 +42,11 @@ class Weight:
         """The number of weights."""
         return math.prod(self.shape)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its own name and those of its ties: a glob may use any of them."""
+        return (self.name, *self.ties)
+
 
 @dataclass(frozen=True)
 class Source:

@@ -54,7 +54,8 @@ def read_tensor(package: Package, tensor: Tensor) -> Array:
 
 
 def _dtype(tensor: Tensor) -> np.dtype[Any]:
-    return np.dtype(helper.tensor_dtype_to_np_dtype(int(tensor.dtype)))
+    dtype: np.dtype[Any] = np.dtype(helper.tensor_dtype_to_np_dtype(int(tensor.dtype)))
+    return dtype
 
 
 def _to_onnx(package: Package, out: Path, *, force: bool) -> None:

@@ -42,12 +42,17 @@ def test_an_order_outside_0_to_15_is_refused(order):
 
 
 def test_heads_are_protected_unless_none_is_said():
-    assert Recipe().protects("classifier.weight", head=True)
-    assert not Recipe().protects("layer.weight", head=False)
-    assert Recipe(protect=("layer.*",)).protects("layer.weight", head=False)
-    assert Recipe(protect=("layer.*",)).protects("classifier.weight", head=True)
-    assert not Recipe(protect=("none",)).protects("classifier.weight", head=True)
-    assert Recipe(protect=("none", "classifier.*")).protects("classifier.weight", head=True)
+    assert Recipe().protects(["classifier.weight"], head=True)
+    assert not Recipe().protects(["layer.weight"], head=False)
+    assert Recipe(protect=("layer.*",)).protects(["layer.weight"], head=False)
+    assert Recipe(protect=("layer.*",)).protects(["classifier.weight"], head=True)
+    assert not Recipe(protect=("none",)).protects(["classifier.weight"], head=True)
+    assert Recipe(protect=("none", "classifier.*")).protects(["classifier.weight"], head=True)
+
+
+def test_a_tie_may_be_named_as_well():
+    assert Recipe(keep=("lm_head.*",)).keeps(["embedding.weight", "lm_head.weight"])
+    assert not Recipe(keep=("lm_head.*",)).keeps(["embedding.weight"])
 
 
 def test_a_recipe_survives_json_and_foreign_fields_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import warnings
@@ -29,6 +30,8 @@ CONFIG = {
     "session.disable_prepacking": "1",
     "optimization.constant_folding_max_output_size_in_bytes": "4096",
 }
+
+_ERRORS = 3  # onnxruntime's log level; on the one below, it says of every weight that it was not folded, which is meant
 
 # What onnxruntime raises when it refuses a graph; none of them has a base but Exception.
 _REFUSALS = (
@@ -82,7 +85,8 @@ def load(
 ) -> Session:
     """A session over the package at `path`: its weights decoded once, straight to where onnxruntime uses them.
 
-    sess_options: an onnxruntime.SessionOptions; settings that it needs are added, so give each load its own.
+    sess_options: an onnxruntime.SessionOptions; settings that it needs are added, so give each load its own. Without
+    them onnxruntime logs errors only.
     providers, and any other keyword: as for onnxruntime.InferenceSession.
     threads: for decoding, and for the session unless sess_options are given; default: all cores of this process.
     verify: check the sha256 of every file first (the blocks' CRCs and the graph's sha256 are always checked).
@@ -106,9 +110,7 @@ def load(
             stacklevel=2,
         )
     graph = package.read_bytes(PLAIN_GRAPH)
-    options = ort.SessionOptions() if sess_options is None else sess_options
-    if sess_options is None and threads is not None:
-        options.intra_op_num_threads = threads
+    options = _own_options(threads) if sess_options is None else sess_options
     arena = decode_arena(package, threads or available_cores())
     try:
         return Session(graph, arena, options, providers=list(providers), **kwargs)
@@ -122,9 +124,13 @@ def load(
 def decode_arena(package: Package, threads: int) -> npt.NDArray[np.uint8]:
     """All tensors of the package, decoded to their places: uint8 [package.arena_bytes], read-only.
 
-    Raises PackageError if a block is damaged.
+    Raises PackageError if a block is damaged, BsexportRuntimeError if there is too little memory.
     """
-    arena = _allocate(package.arena_bytes)
+    try:
+        arena = _allocate(package.arena_bytes)
+    except (OSError, OverflowError) as error:
+        needed = f"its decoded weights take {package.arena_bytes} bytes of memory"
+        raise BsexportRuntimeError(f"{package.path}: {needed}: {os.strerror(errno.ENOMEM)}") from error
     for group in _groups(package.tensors):
         blobs = [package.blob(tensor) for tensor in group]
         outs = [_place(package, arena, tensor) for tensor in group]
@@ -163,6 +169,14 @@ def inspect(path: str | Path) -> dict[str, Any]:
 def available_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _own_options(threads: int | None) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
 
 
 def _configure(options: ort.SessionOptions) -> None:
@@ -208,15 +222,12 @@ def _place(package: Package, arena: npt.NDArray[np.uint8], tensor: Tensor) -> np
 
 
 def _allocate(size: int) -> npt.NDArray[np.uint8]:
-    """Fresh memory on huge pages where the system has them: page faults would cost more than decoding."""
+    """Fresh zeros on huge pages where the system has them: page faults would cost more than decoding."""
     if size == 0:
         return np.empty(0, np.uint8)
     # Shared anonymous memory, which is what mmap gives unless told otherwise, has no huge pages.
     private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
-    try:
-        memory = mmap.mmap(-1, size, **private)
-    except (OSError, OverflowError) as error:
-        raise BsexportRuntimeError(f"the decoded weights take {size} bytes of memory, which there are not") from error
+    memory = mmap.mmap(-1, size, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)
