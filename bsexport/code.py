@@ -75,6 +75,10 @@ def code(
     symbols = codebook.rank(codebook.merge([histogram for histogram in counted if histogram is not None]))
     if symbols.levels.size > MOST_SYMBOLS:
         return code_raw(name, weights, f"more than {MOST_SYMBOLS} distinct levels at step {step:g}")
+    with np.errstate(over="ignore"):
+        values = dequantize(symbols.levels, step).astype(weights.dtype)
+    if not np.isfinite(values).all():
+        return code_raw(name, weights, f"at step {step:g} a weight would round beyond what {weights.dtype.name} holds")
     levels = levels.reshape(weights.shape)
     coding = layout.choose(symbols.counts, levels, int(symbols.levels[0]), order)
     blob = codec.encode(
@@ -100,8 +104,7 @@ def _compare(
 
     def differs(rows: slice) -> bool:
         decoded = codec.decode_rows(blob, rows.start, rows.stop)
-        with np.errstate(over="ignore"):  # float16 overflows to infinity, as the decoder's does
-            expected = dequantize(levels[rows], step).astype(dtype).astype(decoded.dtype)
+        expected = dequantize(levels[rows], step).astype(dtype).astype(decoded.dtype)
         return not np.array_equal(decoded, expected)
 
     rows_together = max(1, CHUNK * levels.shape[0] // levels.size)

@@ -148,7 +148,7 @@ def _config(package: Package) -> dict[str, Any]:
     """The model's config.json; a package made from an .onnx file need not have one."""
     if CONFIG not in package.files:
         return {}
-    config: dict[str, Any] = json.loads(package.read(CONFIG).read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads(package.read_bytes(CONFIG))
     return config
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def _dtype(tensor: Tensor) -> np.dtype[Any]:
 
 def _to_onnx(package: Package, out: Path, *, force: bool) -> None:
     tensors = {tensor.name: tensor for tensor in package.tensors}
-    graph = onnx.load(package.read(PLAIN_GRAPH), load_external_data=False)
+    graph = onnx.load_model_from_string(package.read_bytes(PLAIN_GRAPH))
     with Staging(out, force=force, replaceable=Path.is_file) as staging:
         with disk_errors(out):
             write_standard(graph, staging.path / out.name, lambda name: read_tensor(package, tensors[name]))
@@ -73,12 +72,12 @@ def _to_directory(package: Package, out: Path, *, force: bool) -> None:
             f"{package.path}: was made from an .onnx file, so there is no Hugging Face directory to go back to; "
             f"give a file, -o {out}.onnx"
         )
-    files = [package.read(name) for name in package.files if name not in (WEIGHTS, CODED_GRAPH, PLAIN_GRAPH)]
+    files = [name for name in package.files if name not in (WEIGHTS, CODED_GRAPH, PLAIN_GRAPH)]
     with Staging(out, force=force, replaceable=lambda path: (path / CHECKPOINT).is_file()) as staging:
         with disk_errors(out):
             _write_checkpoint(package, staging.path / CHECKPOINT)
             for file in files:
-                shutil.copyfile(file, staging.path / file.name)
+                (staging.path / file).write_bytes(package.read_bytes(file))
             _widen_config(staging.path / CONFIG)
         staging.publish_directory()
 

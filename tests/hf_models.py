@@ -12,7 +12,10 @@ transformers = pytest.importorskip("transformers", reason="NOT TESTED: Hugging F
 
 from bsexport.graph.architecture import TASKS  # noqa: E402
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"the film was a fine one ; who wrote it ada did".split()]
+WORDS = [
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    *("the", "film", "was", "a", "fine", "one", ";", "who", "wrote", "it", "ada", "did"),
+]
 LABELS = ["bad", "so-so", "good"]
 TEXT_CONFIG = {
     "vocab_size": len(WORDS),

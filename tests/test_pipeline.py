@@ -166,6 +166,18 @@ def test_a_graph_of_which_nothing_can_be_coded_passes_through(tmp_path):
     assert list(bsexport_runtime.Package(tmp_path / "out").verify()) == []
 
 
+def test_a_float16_weight_that_would_round_to_infinity_is_stored_as_it_is(tmp_path):
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float16[n, 40] x) => (float16[n, 50] y) { y = MatMul (x, w) }'
+    )
+    weights = np.full((40, 50), 65504, np.float16)  # the largest there is; at step 1000 the nearest level is 66,000
+    model.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    onnx.save(model, tmp_path / "half.onnx")
+    (tensor,) = pack(open_source(str(tmp_path / "half.onnx")), Recipe(step=1000), tmp_path / "out").tensors
+    assert tensor.why == "at step 1000 a weight would round beyond what float16 holds"
+    assert bsexport_runtime.read_tensors(tmp_path / "out")["w"].tolist() == weights.tolist()
+
+
 @pytest.mark.parametrize("fill", [0.0, 0.7])
 def test_tensors_of_one_value(tmp_path, fill):
     model = parser.parse_model(

@@ -153,6 +153,9 @@ def test_what_is_no_package(tmp_path: Path, copy: Path) -> None:
     for content in (b"", b"{}", b"[]", b"7", b'{"format": "other"}', b"\xff\xfe", b"[" * 100_000, b'{"format": NaN}'):
         (copy / "bsexport.json").write_bytes(content)
         assert message(copy) == f"/package/bsexport.json: is not a bsexport manifest; {made}"
+    with (copy / "bsexport.json").open("wb") as file:
+        file.truncate(1 << 40)  # no disk space behind it
+    assert message(copy) == f"/package/bsexport.json: is not a bsexport manifest; {made}"
 
 
 def test_a_newer_version_is_named_before_anything_else(copy: Path) -> None:
@@ -305,4 +308,7 @@ def test_weights_that_do_not_fit_are_one_line(copy: Path) -> None:
     blob = blob_builder.Blob(dims=(1 << 10, 1 << 16), blocks=(block,) * (1 << 10), **layout).build()  # type: ignore[arg-type]
     replace_weights(copy, [("zeros", [1 << 10, 1 << 16], blob)], [1 << 28])
     assert in_little_memory(copy, "Package") == ""
-    assert in_little_memory(copy, "load") == f"{copy}: its decoded weights take 268435456 bytes of memory: Cannot allocate memory"
+    assert (
+        in_little_memory(copy, "load")
+        == f"{copy}: its decoded weights take 268435456 bytes of memory: Cannot allocate memory"
+    )

@@ -22,6 +22,9 @@ import bsexport_runtime
 from bsexport_runtime import BsexportRuntimeError, PackageError, Session, inspect, load, read_tensors
 from bsexport_runtime.session import CONFIG, available_cores
 
+IN_PLACE = tuple(int(part) for part in ort.__version__.split(".")[:2]) >= (1, 31)
+in_place = pytest.mark.skipif(not IN_PLACE, reason=f"NOT TESTED: onnxruntime {ort.__version__} copies the weights")
+
 IDS = np.array([[0, 11, 399], [7, 7, 123]])
 
 
@@ -64,6 +67,7 @@ def test_a_session_is_an_onnxruntime_session() -> None:
     assert scores[0, 0, :4].tolist() == pytest.approx([-0.193977, 0.075186, -0.049203, 0.205538], abs=1e-6)
 
 
+@in_place
 def test_the_arena_holds_every_tensor_at_its_place() -> None:
     arena = load(PACKAGE).arena
     assert (arena.dtype, arena.shape, arena.flags.writeable) == (np.uint8, (96704,), False)
@@ -76,7 +80,6 @@ def test_the_arena_holds_every_tensor_at_its_place() -> None:
 def test_threads_are_for_decoding_and_for_the_session(threads: int | None) -> None:
     session = load(PACKAGE, threads=threads)
     assert session.get_session_options().intra_op_num_threads == (threads or 0)
-    assert session.arena.tobytes() == load(PACKAGE, threads=1).arena.tobytes()
     check(session)
     assert available_cores() >= 1
 
@@ -103,12 +106,14 @@ def test_options_and_providers_are_passed_on() -> None:
         load(PACKAGE, providers=["MagicExecutionProvider", "CPUExecutionProvider"])
 
 
+@in_place
 def test_onnxruntime_says_nothing_of_what_is_meant_to_be(capfd: pytest.CaptureFixture[str]) -> None:
     """The Cast of a weight is not folded, as that would keep it twice; onnxruntime warns of it, for each node."""
     load(PACKAGE)
     assert capfd.readouterr() == ("", "")
 
 
+@in_place
 def test_options_cannot_be_used_for_a_second_session() -> None:
     options = ort.SessionOptions()
     session = load(PACKAGE, sess_options=options)
@@ -126,6 +131,18 @@ def test_io_binding() -> None:
     np.testing.assert_allclose(binding.copy_outputs_to_cpu()[0], outputs(IDS), atol=1e-5)
 
 
+@pytest.mark.skipif(IN_PLACE, reason="NOT TESTED: this onnxruntime uses the arena in place")
+def test_an_onnxruntime_that_copies_sets_no_providers_later() -> None:
+    session = load(PACKAGE)
+    assert session.arena.size == 0
+    with pytest.raises(BsexportRuntimeError, match=r"onnxruntime [\d.]+ cannot set providers later; give them to"):
+        session.set_providers(["CPUExecutionProvider"])
+    check(session)
+    with pytest.raises(BsexportRuntimeError, match=r"onnxruntime [\d.]+ cannot use an arena in place; update it"):
+        Session((PACKAGE / "decoded.onnx").read_bytes(), np.zeros(96704, np.uint8))
+
+
+@in_place
 def test_the_arena_lives_as_long_as_onnxruntime_can_reach_it() -> None:
     session = load(PACKAGE)
     arena = weakref.ref(session.arena)
@@ -138,6 +155,7 @@ def test_the_arena_lives_as_long_as_onnxruntime_can_reach_it() -> None:
     assert arena() is None
 
 
+@in_place
 def test_the_session_survives_a_change_of_providers_and_a_cycle() -> None:
     session = load(PACKAGE)
     session.set_providers(["CPUExecutionProvider"])
@@ -166,6 +184,7 @@ def test_sessions_opened_and_dropped_leave_nothing() -> None:
     assert resident() - before < 200 * 96704 / 4
 
 
+@in_place
 def test_two_sessions_side_by_side() -> None:
     first, second = load(PACKAGE), load(PACKAGE)
     assert not np.shares_memory(first.arena, second.arena)
@@ -179,8 +198,9 @@ def test_the_directory_is_not_needed_once_it_is_loaded(copy: Path) -> None:
     session = load(copy)
     shutil.rmtree(copy)
     check(session)
-    session.set_providers(["CPUExecutionProvider"])
-    check(session)
+    if IN_PLACE:
+        session.set_providers(["CPUExecutionProvider"])
+        check(session)
 
 
 def test_read_tensors() -> None:
@@ -238,18 +258,16 @@ def test_verify_checks_the_files_that_loading_does_not_need(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("true", "lie"),
     [
-        (b"76800", b"96000"),  # partly past the arena's end
-        (b"90944", b"99999"),  # wholly
-        (b"90624", b"-9062"),
-        (b"13824", b"13820"),
-        (b"5760", b"9999"),
-        (b"arena.bin", b"other.bin"),  # stands beside the graph and in the working directory
+        pytest.param(b"76800", b"96000", marks=in_place, id="partly past the end of the arena"),
+        pytest.param(b"90944", b"99999", marks=in_place, id="wholly past the end of the arena"),
+        pytest.param(b"90624", b"-9062", marks=in_place, id="before the arena"),
+        pytest.param(b"13824", b"13820", marks=in_place, id="too short"),
+        pytest.param(b"5760", b"9999", marks=in_place, id="too long"),
+        pytest.param(b"arena.bin", b"other.bin", marks=in_place, id="in another file, which is there"),
         (b"MatMul", b"MatNul"),
     ],
 )
-def test_a_graph_that_lies_is_refused(
-    copy: Path, monkeypatch: pytest.MonkeyPatch, true: bytes, lie: bytes
-) -> None:
+def test_a_graph_that_lies_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch, true: bytes, lie: bytes) -> None:
     graph = (copy / "decoded.onnx").read_bytes()
     assert graph.count(true) >= 1
     replace_graph(copy, graph.replace(true, lie))
@@ -260,6 +278,7 @@ def test_a_graph_that_lies_is_refused(
     assert "\n" not in str(caught.value)
 
 
+@in_place
 def test_a_graph_reads_no_file_even_if_there_are_no_weights(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """onnxruntime would read external data relative to the working directory, were it told of no buffer."""
     monkeypatch.chdir(copy)
@@ -279,6 +298,7 @@ def replace_graph(package: Path, graph: bytes) -> None:
     rewrite(package, lambda manifest: manifest["files"].update({"decoded.onnx": entry}))
 
 
+@in_place
 @pytest.mark.parametrize(
     ("version", "copies"),
     [("1.9.1", True), ("1.30.2", True), ("1.31.0", False), ("1.32.0.dev20270101", False), ("2.0.0", False)],
@@ -287,8 +307,10 @@ def test_an_onnxruntime_that_copies_is_named(monkeypatch: pytest.MonkeyPatch, ve
     monkeypatch.setattr(ort, "__version__", version)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check(load(PACKAGE))
-    expected = f"onnxruntime {version} copies the weights, so that loading takes twice the memory; 1.31 does not"
+        session = load(PACKAGE)
+    check(session)
+    assert session.arena.size == (0 if copies else 96704)
+    expected = f"onnxruntime {version} copies the weights, so loading takes twice their memory; 1.31 does not"
     assert [str(w.message) for w in caught if "copies" in str(w.message)] == [expected] * copies
     assert all(w.filename == __file__ for w in caught if "copies" in str(w.message))
 
@@ -315,6 +337,7 @@ print(seconds, *sorted({name.partition(".")[0] for name in set(sys.modules) - be
     assert float(seconds) < 1.5  # 0.05 s on a quiet machine
 
 
+@in_place
 def test_a_session_can_be_made_without_a_package() -> None:
     """The pieces are public: a graph and an arena are enough."""
     arena = load(PACKAGE).arena

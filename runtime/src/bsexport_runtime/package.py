@@ -123,7 +123,9 @@ class Package:
     def verify(self) -> Iterator[str]:
         """Check every checksum and decode every tensor; yields one line for everything that is wrong."""
         for name in self.files:
-            if name != WEIGHTS:  # its blobs and the gaps between them are checked one by one, to say where it is damaged
+            if (
+                name != WEIGHTS
+            ):  # its blobs and the gaps between them are checked one by one, to say where it is damaged
                 try:
                     self.read_bytes(name)
                 except PackageError as error:
@@ -188,10 +190,10 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         raise PackageError(f"{directory}: no such package; {expected}")
     try:
         with path.open("rb") as file:
-            content = file.read(MANIFEST_LIMIT + 1)
+            content = file.read() if os.fstat(file.fileno()).st_size <= MANIFEST_LIMIT else b""
     except OSError as error:
         raise PackageError(f"{path}: {error.strerror}; {expected}") from error
-    manifest = _parse_json(content) if len(content) <= MANIFEST_LIMIT else None
+    manifest = _parse_json(content)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise PackageError(f"{path}: is not a bsexport manifest; {expected}")
     version = manifest.get("version")

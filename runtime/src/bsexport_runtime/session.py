@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import mmap
 import os
 import warnings
@@ -20,8 +21,10 @@ from bsexport_runtime import codec
 from bsexport_runtime.errors import BlobError, BsexportRuntimeError, PackageError
 from bsexport_runtime.package import ARENA, PLAIN_GRAPH, Package, Tensor
 
-COPIES_BEFORE = (1, 31)  # the first onnxruntime that uses the arena in place; older ones copy it
+COPIES_BEFORE = (1, 31)  # the first onnxruntime that can use the arena in place; older ones copy it
 GROUP_BYTES = 8 << 20  # blobs decoded before their file pages are let go again
+
+Arena = npt.NDArray[np.uint8]
 
 # The arena is used in place only if nothing makes a second copy of a weight: no direct buffers means a copy, prepacking
 # copies every matrix, and constant folding would copy what it folds.
@@ -50,28 +53,45 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
     graph: path or bytes of a graph whose weights are external in ARENA; other external files are never read.
     arena: uint8, all its tensors, each at its offset.
     options: settings that zero copy needs are added, and the options then belong to this session.
+    tensors: those of the arena. Only onnxruntime before 1.31 needs them: it copies them, and `arena` is then empty.
     Any other keyword: as for onnxruntime.InferenceSession.
 
     Raises BsexportRuntimeError if the options belong to another session, and what onnxruntime raises.
     """
 
     def __init__(
-        self, graph: str | bytes, arena: npt.NDArray[np.uint8], options: ort.SessionOptions | None = None, **kwargs: Any
+        self,
+        graph: str | bytes,
+        arena: Arena,
+        options: ort.SessionOptions | None = None,
+        *,
+        tensors: Sequence[Tensor] = (),
+        **kwargs: Any,
     ) -> None:
         options = ort.SessionOptions() if options is None else options
         _configure(options)
-        # Even without weights: onnxruntime reads external data from the disk only where it is told of no such file.
-        buffer = arena if arena.size else np.zeros(1, np.uint8)
+        lend = _lend if _version() >= COPIES_BEFORE else _copy
         try:
-            options.add_external_initializers_from_files_in_memory([ARENA], [buffer], [buffer.nbytes])
+            lent = lend(options, arena, tensors)
         except RuntimeError as error:
             raise BsexportRuntimeError(
                 "sess_options belong to another session already; give each load its own onnxruntime.SessionOptions"
             ) from error
         super().__init__(graph, options, **kwargs)
-        self.arena = buffer
+        self.arena = lent
         # onnxruntime's own session, which points into the arena, outlives this object in an IOBinding or a NodeArg.
-        weakref.finalize(self._sess, _let_go, buffer).atexit = False
+        weakref.finalize(self._sess, _let_go, lent).atexit = False
+
+    def set_providers(self, providers: Sequence[Any] | None = None, provider_options: Any = None) -> None:
+        """As for onnxruntime.InferenceSession, which makes a new session of the arena.
+
+        Raises BsexportRuntimeError before 1.31: the weights have been copied, so there is no arena any more.
+        """
+        if not self.arena.size:
+            raise BsexportRuntimeError(
+                f"onnxruntime {ort.__version__} cannot set providers later; give them to bsexport_runtime.load"
+            )
+        super().set_providers(providers, provider_options)
 
 
 def load(
@@ -86,7 +106,7 @@ def load(
     """A session over the package at `path`: its weights decoded once, straight to where onnxruntime uses them.
 
     sess_options: an onnxruntime.SessionOptions; settings that it needs are added, so give each load its own. Without
-    them onnxruntime logs errors only.
+    them onnxruntime logs errors only, and enable_mem_pattern is off, so that no address space is reserved in vain.
     providers, and any other keyword: as for onnxruntime.InferenceSession.
     threads: for decoding, and for the session unless sess_options are given; default: all cores of this process.
     verify: check the sha256 of every file first (the blocks' CRCs and the graph's sha256 are always checked).
@@ -95,7 +115,7 @@ def load(
 
     Raises PackageError, naming file and tensor, if anything of the package is damaged or onnxruntime refuses its graph,
     and BsexportRuntimeError for options that belong to another session, or if there is too little memory.
-    Warns if this onnxruntime copies the weights (before 1.31), which takes twice the memory.
+    Warns if this onnxruntime copies the weights (before 1.31): while it loads, they then take twice their memory.
     """
     if threads is not None and threads < 1:
         raise BsexportRuntimeError(f"threads is {threads}, expected at least 1, or None for all cores")
@@ -105,7 +125,7 @@ def load(
             raise PackageError(wrong)
     if _version() < COPIES_BEFORE:
         warnings.warn(
-            f"onnxruntime {ort.__version__} copies the weights, so that loading takes twice the memory; 1.31 does not",
+            f"onnxruntime {ort.__version__} copies the weights, so loading takes twice their memory; 1.31 does not",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -113,7 +133,7 @@ def load(
     options = _own_options(threads) if sess_options is None else sess_options
     arena = decode_arena(package, threads or available_cores())
     try:
-        return Session(graph, arena, options, providers=list(providers), **kwargs)
+        return Session(graph, arena, options, tensors=package.tensors, providers=list(providers), **kwargs)
     except _REFUSALS as error:
         reason = " ".join(str(error).split())
         raise PackageError(
@@ -121,7 +141,7 @@ def load(
         ) from error
 
 
-def decode_arena(package: Package, threads: int) -> npt.NDArray[np.uint8]:
+def decode_arena(package: Package, threads: int) -> Arena:
     """All tensors of the package, decoded to their places: uint8 [package.arena_bytes], read-only.
 
     Raises PackageError if a block is damaged, BsexportRuntimeError if there is too little memory.
@@ -171,9 +191,32 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _lend(options: ort.SessionOptions, arena: Arena, tensors: Sequence[Tensor]) -> Arena:
+    """Have the session use the arena in place; returns what must live as long as it does."""
+    # Even without weights: onnxruntime reads external data from the disk only where it is told of no such file.
+    lent = arena if arena.size else np.zeros(1, np.uint8)
+    options.add_external_initializers_from_files_in_memory([ARENA], [lent], [lent.nbytes])
+    return lent
+
+
+def _copy(options: ort.SessionOptions, arena: Arena, tensors: Sequence[Tensor]) -> Arena:
+    """Have the session copy the tensors out of the arena; returns nothing to keep."""
+    if arena.size and not tensors:
+        raise BsexportRuntimeError(f"onnxruntime {ort.__version__} cannot use an arena in place; update it to 1.31")
+    values = []
+    for tensor in tensors:
+        words = arena[tensor.arena_offset :][: math.prod(tensor.shape) * tensor.dtype.storage.itemsize]
+        array = words.view(tensor.dtype.storage).reshape(tensor.shape)
+        values.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, int(tensor.dtype)))
+    options.add_external_initializers([tensor.name for tensor in tensors], values)
+    return arena[:0].copy()
+
+
 def _own_options(threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS
+    # Its plan reserves as much address space again as the weights take; nothing is ever put there.
+    options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads
     return options
@@ -217,11 +260,11 @@ def _groups(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield group
 
 
-def _place(package: Package, arena: npt.NDArray[np.uint8], tensor: Tensor) -> npt.NDArray[np.uint8]:
+def _place(package: Package, arena: Arena, tensor: Tensor) -> Arena:
     return arena[tensor.arena_offset : tensor.arena_offset + package.head(tensor).nbytes]
 
 
-def _allocate(size: int) -> npt.NDArray[np.uint8]:
+def _allocate(size: int) -> Arena:
     """Fresh zeros on huge pages where the system has them: page faults would cost more than decoding."""
     if size == 0:
         return np.empty(0, np.uint8)
@@ -233,7 +276,7 @@ def _allocate(size: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(memory, np.uint8)
 
 
-def _let_go(arena: npt.NDArray[np.uint8]) -> None:
+def _let_go(arena: Arena) -> None:
     """Nothing to do: that it is still waiting to be called is what keeps the arena."""
 
 

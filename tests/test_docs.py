@@ -1,0 +1,48 @@
+"""The page of the command line is what the commands say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from bsexport.cli import main
+from bsexport.cli_docs import cli_page, help_texts
+
+PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
+
+
+def test_the_page_is_not_stale() -> None:
+    assert PAGE.read_text(encoding="utf-8") == cli_page(), "run python -m bsexport.cli_docs > docs/cli.md"
+
+
+def test_the_module_prints_the_page() -> None:
+    done = subprocess.run([sys.executable, "-m", "bsexport.cli_docs"], capture_output=True, text=True, check=True)
+    assert done.stdout == cli_page()
+
+
+def test_the_page_is_the_same_on_any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = cli_page()
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli_page() == page
+
+
+def test_every_command_has_an_example_that_parses() -> None:
+    for name, command in main.commands.items():
+        examples = re.findall(rf"^ +bsexport ({name} .*)$", command.help or "", re.MULTILINE)
+        assert examples, name
+        for example in examples:
+            arguments = [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', example)]
+            command.make_context(name, arguments[1:])
+
+
+def test_every_option_has_help() -> None:
+    for name, command in main.commands.items():
+        options = [option for option in command.params if isinstance(option, click.Option)]
+        assert all(option.help and option.help[0].isupper() for option in options), name
+        page = dict(help_texts(main, "bsexport"))[f"bsexport {name}"]
+        assert all(spelling in page for option in options for spelling in option.opts), name
