@@ -19,32 +19,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from bsexport.errors import SourceError
+from bsexport.source import DEVICE_FILES, device_files
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
-
-# What a device may need beside the graph. Names of folders (1_Pooling/config.json) do not survive a flat copy.
-FILES = (
-    CONFIG,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-)
 
 # What stands in a folder without safetensors, and what to do about it; the first that is there is named.
 _TO_SAFETENSORS = (
@@ -124,8 +103,8 @@ class Checkpoint:
         return np.ascontiguousarray(array, dtype=stored.dtype).reshape(stored.shape)
 
     def files(self) -> tuple[Path, ...]:
-        """The configuration, tokenizer and image-processor files that are there, in the order of FILES."""
-        return tuple(path for path in (self.directory / name for name in FILES) if path.is_file())
+        """The configuration, tokenizer and image-processor files that are there, in the order of DEVICE_FILES."""
+        return device_files(self.directory)
 
 
 def locate(model: Path, *, code: bool = False) -> Path:
@@ -143,7 +122,7 @@ def locate(model: Path, *, code: bool = False) -> Path:
     try:
         return Path(
             snapshot_download(
-                hub_id, allow_patterns=[*FILES, WEIGHTS, INDEX, "model-*-of-*.safetensors", *["*.py"] * code]
+                hub_id, allow_patterns=[*DEVICE_FILES, WEIGHTS, INDEX, "model-*-of-*.safetensors", *["*.py"] * code]
             )
         )
     except (OSError, ValueError) as error:  # the client's own errors all derive from these two
@@ -162,13 +141,14 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise SourceError(f"{directory}: is a file, expected a Hugging Face model folder or an .onnx file")
     if not (directory / CONFIG).is_file():
         raise SourceError(f"{directory}: no {CONFIG}; expected a folder that save_pretrained wrote")
-    return _json_object(directory / CONFIG)
+    return read_json(directory / CONFIG)
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises SourceError if the file cannot be read, or holds no JSON or no object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{path}: cannot be read as JSON ({error}); save or download the model again") from error
     if not isinstance(value, dict):
         raise SourceError(f"{path}: holds a JSON {type(value).__name__}, expected an object")
@@ -188,8 +168,8 @@ def _shards(directory: Path) -> dict[str, frozenset[str] | None]:
 
 
 def _indexed(index: Path) -> dict[str, frozenset[str] | None]:
-    weight_map = _json_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+    weight_map = read_json(index).get("weight_map")
+    if not (weight_map and isinstance(weight_map, dict) and all(isinstance(file, str) for file in weight_map.values())):
         raise SourceError(f"{index}: no weight_map of tensor names to file names; save or download the model again")
     shards: dict[str, set[str]] = {}
     for name, file in weight_map.items():

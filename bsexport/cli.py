@@ -188,6 +188,7 @@ def pack(
     from bsexport.package import is_package
     from bsexport.pipeline import pack as pack_model
     from bsexport.source import default_name, open_source
+    from bsexport.table import report_text
     from bsexport_runtime.session import available_cores
 
     out = out or Path(f"{default_name(model)}-bsx")
@@ -208,7 +209,7 @@ def pack(
         _echo_json({"out": None if dry_run else str(out), **report.to_json()})
     elif not quiet:
         click.echo(f"{model} -> {'nothing written (dry run)' if dry_run else out}")
-        click.echo(report.to_text())
+        click.echo(report_text(report))
 
 
 @main.command()
@@ -286,7 +287,7 @@ def inspect(package: Path, as_json: bool) -> None:
     if as_json:
         _echo_json(found)
         return
-    from bsexport.report import manifest_text
+    from bsexport.table import manifest_text
 
     click.echo(f"{found['path']}: format version {found['version']}, made by {found['producer']}")
     click.echo(f"decoded here by {found['backend']}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bsexport import codebook, layout
 from bsexport.codebook import Histogram
 from bsexport.errors import VerifyError
-from bsexport.prune import non_finite
+from bsexport.prune import check_finite
 from bsexport.quantize import LEVEL_LIMIT, dequantize, quantize
 from bsexport_runtime import codec
 from bsexport_runtime.format import DType
@@ -22,30 +22,31 @@ Array = npt.NDArray[Any]
 
 CHUNK = 1 << 18  # weights that one thread takes at a time
 MOST_SYMBOLS = 1 << 16
+CODED_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
 @dataclass(frozen=True)
 class CodedTensor:
     """A tensor as a blob. symbols: its histogram in the order of the symbols; None if it is stored as it is (RAW).
 
-    coding: None for RAW. largest: the largest magnitude of a coded tensor's weights, 0 for RAW.
+    coding: None for RAW. zeros: how many weights are stored as 0.
+    largest: the largest magnitude of a coded tensor's weights, 0 for RAW.
     why: the reason for RAW, "" if it is coded.
     """
 
     blob: bytes
     symbols: Histogram | None
     coding: layout.Coding | None
+    zeros: int
     largest: float
     why: str
 
 
 def code_raw(name: str, weights: Array, why: str) -> CodedTensor:
     """The tensor as it is, in a RAW blob. Raises SourceError for a NaN; infinities may be a mask's."""
-    if np.issubdtype(weights.dtype, np.inexact) and (wrong := int(np.count_nonzero(np.isnan(weights)))):
-        raise non_finite(name, wrong)
-    return CodedTensor(
-        codec.encode_raw(weights.tobytes(), weights.shape, dtype_code(weights.dtype)), None, None, 0.0, why
-    )
+    check_finite(name, weights, infinities=True)
+    blob = codec.encode_raw(weights.tobytes(), weights.shape, dtype_code(weights.dtype))
+    return CodedTensor(blob, None, None, weights.size - int(np.count_nonzero(weights)), 0.0, why)
 
 
 def code(
@@ -60,10 +61,8 @@ def code(
     flat = weights.reshape(-1)
 
     def quantize_chunk(part: slice) -> Histogram | None:
+        check_finite(name, flat[part])
         chunk = quantize(flat[part], step)
-        wrong = chunk.size - int(np.count_nonzero(np.isfinite(chunk)))
-        if wrong:
-            raise non_finite(name, wrong)
         if np.abs(chunk).max() > LEVEL_LIMIT:
             return None
         levels[part] = chunk
@@ -94,7 +93,7 @@ def code(
     if len(blob) >= weights.nbytes:
         return code_raw(name, weights, f"coded it would take {len(blob)} bytes instead of {weights.nbytes}")
     _compare(name, blob, levels, step, weights.dtype, pool)
-    return CodedTensor(blob, symbols, coding, max(float(flat.max()), -float(flat.min())), "")
+    return CodedTensor(blob, symbols, coding, symbols.zeros, max(float(flat.max()), -float(flat.min())), "")
 
 
 def _compare(

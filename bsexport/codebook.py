@@ -38,6 +38,8 @@ class Histogram:
         return float(total * np.log2(total) - counts @ np.log2(counts))
 
 
+EMPTY = Histogram(np.zeros(0, np.int32), np.zeros(0, np.int64))
+
 DENSE_SPAN = 1 << 22  # up to this span of levels, counting in a table beats sorting
 
 

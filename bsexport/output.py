@@ -6,46 +6,67 @@ import contextlib
 import errno
 import glob
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 from bsexport.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed run left stays until somebody deletes it
+    fcntl = None  # type: ignore[assignment]
+
+PARTIAL = ".partial"
+OLD = ".old"
+PREFIX_LENGTH = 100  # of the output's name in the temporary one, so that a long name does not become too long
 
 
 class Staging:
     """A temporary directory beside `out`; a context manager that removes whatever was not published.
 
     out: the file or directory that is to appear. force: replace what stands there.
-    replaceable: whether force may replace a directory that stands there, so that it never deletes what is foreign.
-    path: the temporary directory.
+    replaceable: whether force may replace what stands there, so that it never deletes what is foreign.
+    path: the temporary directory; locked as long as its process lives, so that a later run can tell what to clean up.
     Raises OutputError if `out` exists and may not be replaced, or the disk is full.
     """
 
     def __init__(self, out: Path, *, force: bool, replaceable: Callable[[Path], bool]) -> None:
-        check_output(out, force=force, replaceable=replaceable)
         self.out = out
-        self.path = out.parent / f".{out.name}.{os.getpid()}.partial"
+        self._check: Callable[[], None] = partial(check_output, out, force=force, replaceable=replaceable)
+        self._made: list[Path] = []
+        self._check()
 
     def __enter__(self) -> Staging:
         with disk_errors(self.out):
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(self.out)
+            self._made = _make_parents(self.out)
+            _clean_up(self.out)
+            self._check()  # a killed run's older output may have come back
+            self.path = self.out.parent / f"{_prefix(self.out)}{secrets.token_hex(4)}{PARTIAL}"
             self.path.mkdir()
+            self._lock = _lock(self.path)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+        for parent in self._made:
+            with contextlib.suppress(OSError):  # not empty: something was published
+                parent.rmdir()
 
     def publish_directory(self) -> None:
         """The temporary directory becomes `out`; an older one steps aside first and is deleted last."""
-        old = self.path.with_suffix(".old")
+        old = self.path.with_suffix(OLD)
         with disk_errors(self.out):
             for path in self.path.iterdir():
                 _sync(path)
+            self._check()  # what came there while this ran is not ours to delete
             if self.out.exists():
                 self.out.rename(old)
             try:
@@ -59,6 +80,7 @@ class Staging:
     def publish_files(self) -> None:
         """The files of the temporary directory go to the directory of `out`, `out` itself last."""
         with disk_errors(self.out):
+            self._check()
             for path in sorted(self.path.iterdir(), key=lambda path: path.name == self.out.name):
                 _sync(path)
                 path.replace(self.out.parent / path.name)
@@ -86,26 +108,42 @@ def disk_errors(out: Path) -> Iterator[None]:
         raise OutputError(f"{out}: cannot be written: {why}; nothing was left behind") from error
 
 
-def _remove_abandoned(out: Path) -> None:
-    """Clean up after a killed run for the same output, whose process no longer exists."""
-    for path in out.parent.glob(f".{glob.escape(out.name)}.*.*"):
-        *_, process, suffix = path.name.split(".")
-        if suffix not in ("partial", "old") or not process.isdigit() or _alive(int(process)):
-            continue
-        if suffix == "old" and not out.exists():
-            path.rename(out)  # killed between the two renames: the older output goes back to its place
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+def _prefix(out: Path) -> str:
+    return f".{out.name[:PREFIX_LENGTH]}."
 
 
-def _alive(process: int) -> bool:
+def _make_parents(out: Path) -> list[Path]:
+    """Make the directories that `out` lacks; returns those that were made, the innermost first."""
+    missing = [parent for parent in out.parents if not parent.exists()]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _lock(directory: Path) -> int | None:
+    """Lock a directory until the process ends; None if another process has it, or locks are unknown here."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _clean_up(out: Path) -> None:
+    """Remove what killed runs for the same output left: temporary directories that no process has locked."""
+    for left in out.parent.glob(glob.escape(_prefix(out)) + "*" + PARTIAL):
+        lock = _lock(left)
+        if lock is None:
+            continue
+        old = left.with_suffix(OLD)
+        if old.exists() and not out.exists():
+            old.rename(out)  # killed between the two renames: the older output goes back to its place
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(left, ignore_errors=True)
+        os.close(lock)
 
 
 def _sync(path: Path) -> None:

@@ -9,11 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-import onnx
-
 from bsexport import __version__
 from bsexport.output import Staging, disk_errors
-from bsexport_runtime.package import CODED_GRAPH, FORMAT, MANIFEST, PLAIN_GRAPH, VERSION, WEIGHTS, align, seal
+from bsexport_runtime.package import FORMAT, MANIFEST, VERSION, WEIGHTS, align, seal
 
 
 def is_package(path: Path) -> bool:
@@ -80,9 +78,8 @@ class PackageWriter:
         with disk_errors(self._out):
             shutil.copyfile(source, self._staging.path / source.name)
 
-    def finish(self, coded: onnx.ModelProto, plain: onnx.ModelProto, manifest: Mapping[str, Any]) -> int:
-        """Write the graphs and the manifest, and put the package in its place; returns the bytes of both graphs."""
-        graphs = {CODED_GRAPH: _serialize(coded), PLAIN_GRAPH: _serialize(plain)}
+    def finish(self, graphs: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
+        """Write the graphs (content by file name) and the manifest, and put the package in its place."""
         directory = self._staging.path
         with disk_errors(self._out):
             self._weights.close()
@@ -98,12 +95,6 @@ class PackageWriter:
             }
             (directory / MANIFEST).write_bytes(seal(whole))
         self._staging.publish_directory()
-        return sum(map(len, graphs.values()))
-
-
-def _serialize(graph: onnx.ModelProto) -> bytes:
-    content: bytes = graph.SerializeToString(deterministic=True)
-    return content
 
 
 def _file_entry(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy.typing as npt
 
-from bsexport import prune
-from bsexport.code import code, code_raw
+from bsexport import codebook, prune
+from bsexport.code import CODED_DTYPES, CodedTensor, code, code_raw
 from bsexport.errors import RecipeError
 from bsexport.graph import rewrite
+from bsexport.layout import eg_bits
 from bsexport.package import BlobPlaces, PackageWriter
 from bsexport.recipe import NO_PROTECTION, Recipe, matches
 from bsexport.report import Report, TensorReport
 from bsexport.source import Source, Weight
-from bsexport_runtime.package import align
+from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH, align
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, float], None]  # stage, share of it that is done
 
 FEWEST_WEIGHTS = 1024  # smaller tensors cost more side information than they save
-CODED_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
 def pack(
@@ -46,25 +46,19 @@ def pack(
     parts = take_part(source, recipe)
     limit = threshold(parts, recipe, progress)
 
-    def coded(add_blob: Callable[[bytes], int]) -> Report:
-        tensors = tuple(code_parts(parts, recipe, limit, add_blob, threads, progress))
-        check_not_all_zero(tensors, recipe)
-        return Report(source.name, source.task, recipe, limit, tensors, source.inline)
+    def coded(add_blob: Callable[[bytes], int]) -> tuple[Report, dict[str, bytes]]:
+        report = code_parts(source, parts, recipe, limit, add_blob, threads, progress)
+        graphs = graph_files(source, report)
+        return replace(report, graph_bytes=sum(map(len, graphs.values()))), graphs
 
     if out is None:
-        return coded(BlobPlaces().add)
+        return coded(BlobPlaces().add)[0]
     with PackageWriter(out, force=force) as writer:
-        report = coded(writer.add_blob)
+        report, graphs = coded(writer.add_blob)
         for path in source.files:
             writer.add_file(path)
-        graph_bytes = writer.finish(
-            coded=rewrite.coded(source.graph, {tensor.name: tensor.place for tensor in report.tensors}),
-            plain=rewrite.plain(
-                source.graph, {tensor.name: (tensor.arena_offset, tensor.nbytes) for tensor in report.tensors}
-            ),
-            manifest=report.to_manifest(),
-        )
-    return replace(report, graph_bytes=graph_bytes)
+        writer.finish(graphs, report.to_manifest())
+    return report
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,8 @@ def take_part(source: Source, recipe: Recipe) -> list[Part]:
     """Decide for every tensor whether it is pruned and coded. Raises RecipeError if a glob matches no tensor."""
     for option, globs in (("--keep", recipe.keep), ("--protect", recipe.protect)):
         for glob in globs:
-            if glob != NO_PROTECTION and not any(matches([glob], weight.names) for weight in source.weights):
+            nothing = option == "--protect" and glob == NO_PROTECTION
+            if not nothing and not any(matches([glob], weight.names) for weight in source.weights):
                 names = ", ".join(weight.name for weight in source.weights[:3])
                 raise RecipeError(f"{option} {glob!r} matches no tensor; the names are such as {names}")
     parts = []
@@ -128,7 +123,7 @@ def prune_part(part: Part, weights: Array, recipe: Recipe, limit: prune.Threshol
     if not part.pruned:
         return weights, limit
     name = part.weight.name
-    if recipe.scope == "row":
+    if recipe.scope == "row" and weights.shape[0] > 1:  # a single row is a tensor, which takes less memory
         return prune.prune_rows(name, weights, recipe.prune), limit
     own = limit if recipe.scope == "global" else prune.threshold([(name, lambda: weights)], recipe.prune)
     pruned, ties = prune.prune(weights, own)
@@ -136,27 +131,47 @@ def prune_part(part: Part, weights: Array, recipe: Recipe, limit: prune.Threshol
 
 
 def code_parts(
+    source: Source,
     parts: list[Part],
     recipe: Recipe,
     limit: prune.Threshold,
     add_blob: Callable[[bytes], int],
     threads: int,
     progress: Progress,
-) -> Iterator[TensorReport]:
-    """Prune and code one tensor after the other and hand each blob to `add_blob`, which returns its offset."""
+) -> Report:
+    """Prune and code one tensor after the other, handing each blob to `add_blob`, which returns its offset.
+
+    Raises RecipeError if the step is so large that nothing is left of the model.
+    """
+    tensors: list[TensorReport] = []
+    histogram = codebook.EMPTY
     left, arena_end = limit, 0
     done = _counter("coding", sum(part.weight.size for part in parts), progress)
     with ThreadPoolExecutor(threads) as pool:
         for part in parts:
-            weight = part.weight
-            weights, left = prune_part(part, weight.read(), recipe, left)
-            if part.why:
-                coded = code_raw(weight.name, weights, part.why)
-            else:
-                coded = code(weight.name, weights, recipe.step, recipe.order, pool, threads)
-            yield TensorReport.of(weight, coded, add_blob(coded.blob), align(arena_end), pruned=part.pruned)
-            arena_end = align(arena_end) + weights.nbytes
-            done(weight.size)
+            coded, left = code_part(part, recipe, left, pool, threads)
+            offset, arena_offset = add_blob(coded.blob), align(arena_end)
+            tensors.append(TensorReport.of(part.weight, coded, offset, arena_offset, pruned=part.pruned))
+            arena_end = arena_offset + tensors[-1].nbytes
+            if coded.symbols is not None:
+                histogram = codebook.merge([histogram, coded.symbols])
+            done(part.weight.size)
+    check_not_all_zero(tensors, recipe)
+    paper_bits = eg_bits(codebook.rank(histogram).counts, 0)
+    return Report(source.name, source.task, recipe, limit, tuple(tensors), source.inline, paper_bits)
+
+
+def code_part(
+    part: Part, recipe: Recipe, limit: prune.Threshold, pool: ThreadPoolExecutor, threads: int
+) -> tuple[CodedTensor, prune.Threshold]:
+    """Read a tensor, prune and code it, or take it as it is; and the global threshold with the ties that are left.
+
+    The weights go when this returns, before the next tensor's come.
+    """
+    weights, left = prune_part(part, part.weight.read(), recipe, limit)
+    if part.why:
+        return code_raw(part.weight.name, weights, part.why), left
+    return code(part.weight.name, weights, recipe.step, recipe.order, pool, threads), left
 
 
 def check_not_all_zero(tensors: Sequence[TensorReport], recipe: Recipe) -> None:
@@ -170,6 +185,18 @@ def check_not_all_zero(tensors: Sequence[TensorReport], recipe: Recipe) -> None:
             f"step {recipe.step:g} turns every weight into zero: the largest is {most.largest:g}, "
             f"in tensor {most.name}; choose a step below {2 * most.largest:g}"
         )
+
+
+def graph_files(source: Source, report: Report) -> dict[str, bytes]:
+    """The content of both graphs of the package, by file name."""
+    coded = rewrite.coded(source.graph, {tensor.name: tensor.place for tensor in report.tensors})
+    plain = rewrite.plain(
+        source.graph, {tensor.name: (tensor.arena_offset, tensor.nbytes) for tensor in report.tensors}
+    )
+    return {
+        CODED_GRAPH: coded.SerializeToString(deterministic=True),
+        PLAIN_GRAPH: plain.SerializeToString(deterministic=True),
+    }
 
 
 def _counter(stage: str, total: int, progress: Progress) -> Callable[[int], None]:

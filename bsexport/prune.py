@@ -6,6 +6,7 @@ by two histograms, of the high 16 and of the low 15 bits, so that nothing but co
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,6 @@ from bsexport.errors import SourceError
 
 LOW_BITS = 15
 CHUNK = 1 << 18  # weights looked at together: the temporary arrays stay in the cache
-INFINITY = 0x7F800000
 
 Bits = npt.NDArray[np.uint32]
 Array = npt.NDArray[Any]
@@ -53,8 +53,8 @@ def threshold(tensors: Iterable[tuple[str, Callable[[], Array]]], ratio: float) 
     high = np.zeros(1 << 16, np.int64)
     for name, read in tensors:
         for chunk in _chunks(read()):
+            check_finite(name, chunk)
             bits = magnitude_bits(chunk)
-            _check_finite(name, bits)
             high += np.bincount(bits >> LOW_BITS, minlength=high.size)
     count = count_to_prune(int(high.sum()), ratio)
     if count == 0:
@@ -94,8 +94,8 @@ def prune_rows(name: str, weights: Array, ratio: float) -> Array:
     together = max(1, CHUNK // rows.shape[1])
     for start in range(0, rows.shape[0], together):
         part = pruned[start : start + together]
+        check_finite(name, part)
         bits = magnitude_bits(part)
-        _check_finite(name, bits)
         limit = np.partition(bits, count - 1, axis=1)[:, count - 1 : count]
         below = bits < limit
         equal = bits == limit
@@ -106,7 +106,8 @@ def prune_rows(name: str, weights: Array, ratio: float) -> Array:
 
 def magnitude_bits(weights: Array) -> Bits:
     """The magnitudes as uint32 that order as they do (NaN above infinity)."""
-    return np.bitwise_and(weights.astype(np.float32, copy=False).view(np.uint32), np.uint32(0x7FFFFFFF))
+    with np.errstate(over="ignore"):  # float64 beyond float32: ranked as infinite
+        return np.bitwise_and(weights.astype(np.float32, copy=False).view(np.uint32), np.uint32(0x7FFFFFFF))
 
 
 def _chunks(weights: Array) -> Iterable[Array]:
@@ -114,18 +115,19 @@ def _chunks(weights: Array) -> Iterable[Array]:
     return (flat[start : start + CHUNK] for start in range(0, flat.size, CHUNK))
 
 
-def _check_finite(name: str, bits: Bits) -> None:
-    wrong = int(np.count_nonzero(bits >= INFINITY))
-    if wrong:
-        raise non_finite(name, wrong)
-
-
-def non_finite(name: str, count: int) -> SourceError:
-    """The error for a tensor with NaN or infinite weights."""
-    return SourceError(
-        f"tensor {name}: {count} weights are NaN or infinite, expected finite numbers; "
-        f"repair the model, or leave the tensor out with --keep '{name}'"
-    )
+def check_finite(name: str, weights: Array, *, infinities: bool = False) -> None:
+    """Raise SourceError if a weight is NaN, or infinite unless infinities are allowed."""
+    if weights.dtype.kind in "biu":
+        return
+    nans = int(np.count_nonzero(np.isnan(weights)))
+    infinite = 0 if infinities else int(np.count_nonzero(np.isinf(weights)))
+    if nans:
+        raise SourceError(f"tensor {name}: holds NaN ({nans} of {weights.size} weights looked at); repair the model")
+    if infinite:
+        raise SourceError(
+            f"tensor {name}: holds infinities ({infinite} of {weights.size} weights looked at); repair the model, or "
+            f"leave the tensor as it is with --keep '{glob.escape(name)}'"
+        )
 
 
 def _bin_of(histogram: npt.NDArray[np.int64], rank: int) -> tuple[int, int]:

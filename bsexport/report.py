@@ -1,25 +1,20 @@
-"""What packing did: every figure per tensor and in all, for the manifest and as a table for people."""
+"""What packing did: every figure per tensor and in all, for the manifest and for table.py."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-import re
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from bsexport.code import CodedTensor
-from bsexport.codebook import Histogram, merge, rank
+from bsexport.code import CODED_DTYPES, CodedTensor
 from bsexport.graph.rewrite import BlobPlace
 from bsexport.layout import best_order, eg_bits
 from bsexport.prune import Threshold
 from bsexport.recipe import Recipe
 from bsexport.source import Weight
 from bsexport_runtime import codec
-from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH
 
 FP32_BYTES = 4
-GRAPHS = (CODED_GRAPH, PLAIN_GRAPH)
 
 
 @dataclass(frozen=True)
@@ -29,9 +24,9 @@ class TensorReport:
     offset, blob_bytes: its blob in weights.bsx, of which head_bytes are side information (head, codebook, index).
     arena_offset, nbytes: its place in the decoded arena. largest: the largest magnitude of a coded tensor.
     constant: made by the model's code, not in its checkpoint. pruned: whether it took part in pruning.
-    zeros: weights that decode to 0 (not counted in an uncoded tensor).
+    zeros: weights that decode to 0.
     eg0_bits, eg_bits: exp-Golomb at order 0 and at the best order, eg_order, of the tensor's own ranks.
-    why: the reason for leaving it uncoded, "" if it is coded. histogram: of its symbols; None if it is uncoded.
+    why: the reason for leaving it uncoded, "" if it is coded.
     """
 
     name: str
@@ -58,7 +53,6 @@ class TensorReport:
     eg_bits: int
     eg_order: int
     why: str
-    histogram: Histogram | None = field(repr=False)
 
     @classmethod
     def of(cls, weight: Weight, coded: CodedTensor, offset: int, arena_offset: int, *, pruned: bool) -> TensorReport:
@@ -85,13 +79,12 @@ class TensorReport:
             symbols=head.symbols,
             constant=weight.constant,
             pruned=pruned,
-            zeros=coded.symbols.zeros if coded.symbols else 0,
+            zeros=coded.zeros,
             entropy_bits=coded.symbols.entropy() if coded.symbols else 0.0,
             eg0_bits=0 if counts is None else eg_bits(counts, 0),
             eg_bits=bits,
             eg_order=order,
             why=coded.why,
-            histogram=coded.symbols,
         )
 
     @property
@@ -103,7 +96,11 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class Report:
-    """A packed model. inline: small tensors that stay in the graph. graph_bytes: of both graphs; 0 in a dry run."""
+    """A packed model.
+
+    inline: small tensors that stay in the graph. paper_bits: what algorithm 2 of the paper makes of all coded weights,
+    with one codebook and order 0. graph_bytes: of both graphs.
+    """
 
     name: str
     task: str | None
@@ -111,6 +108,7 @@ class Report:
     threshold: Threshold
     tensors: tuple[TensorReport, ...]
     inline: tuple[str, ...]
+    paper_bits: int
     graph_bytes: int = 0
 
     @property
@@ -127,30 +125,29 @@ class Report:
         """The totals. bits_per_weight counts everything in weights.bsx over all its weights; the rates count the
         codewords alone over the coded weights; paper_bits is algorithm 2 as printed: one codebook, order 0."""
         coded = [tensor for tensor in self.tensors if not tensor.why]
-        pruned = [tensor for tensor in coded if tensor.pruned]
+        pruned = [tensor for tensor in self.tensors if tensor.pruned]
         weights = sum(tensor.weights for tensor in self.tensors)
         coded_weights = sum(tensor.weights for tensor in coded)
         codewords = sum(tensor.blob_bytes - tensor.head_bytes for tensor in coded)
         uncoded = sum(tensor.blob_bytes for tensor in self.tensors if tensor.why)
-        histograms = [tensor.histogram for tensor in coded if tensor.histogram]
-        paper = eg_bits(rank(merge(histograms)).counts, 0) if histograms else 0
+        fp32 = sum(FP32_BYTES * t.weights if t.dtype in CODED_DTYPES else t.nbytes for t in self.tensors)
         return {
             "weights": weights,
             "coded_weights": coded_weights,
-            "fp32_bytes": FP32_BYTES * weights,
+            "fp32_bytes": fp32,
             "weights_bytes": self.weights_bytes,
             "codeword_bytes": codewords,
             "side_bytes": self.weights_bytes - codewords - uncoded,
             "uncoded_bytes": uncoded,
             "graph_bytes": self.graph_bytes,
             "arena_bytes": self.arena_bytes,
-            "of_fp32": _ratio(self.weights_bytes, FP32_BYTES * weights),
+            "of_fp32": _ratio(self.weights_bytes, fp32),
             "bits_per_weight": _ratio(8 * self.weights_bytes, weights),
             "coded_bits": _ratio(8 * sum(tensor.blob_bytes for tensor in coded), coded_weights),
             "entropy_bits": _ratio(sum(tensor.entropy_bits for tensor in coded), coded_weights),
             "eg_bits": _ratio(sum(tensor.eg_bits for tensor in coded), coded_weights),
             "eg0_bits": _ratio(sum(tensor.eg0_bits for tensor in coded), coded_weights),
-            "paper_bits": _ratio(paper, coded_weights),
+            "paper_bits": _ratio(self.paper_bits, coded_weights),
             "sparsity_pruned": _ratio(sum(t.zeros for t in pruned), sum(t.weights for t in pruned)),
             "sparsity": _ratio(sum(tensor.zeros for tensor in self.tensors), weights),
         }
@@ -172,123 +169,9 @@ class Report:
         """Everything, for --json."""
         return {**self.to_manifest(), "summary": self.summary()}
 
-    def to_text(self) -> str:
-        """The table that pack ends with."""
-        total = self.summary()
-        return "\n".join(
-            [*_size_lines(total), *_rate_lines(total), *self._pruning_lines(total), *self._uncoded_lines()]
-        )
-
-    def _pruning_lines(self, total: dict[str, Any]) -> list[str]:
-        if total["sparsity_pruned"] is None:
-            return (
-                [f"sparsity          {total['sparsity']:.1%} of all weights; nothing was pruned"]
-                if total["weights"]
-                else []
-            )
-        limit = f", |w| <= {self.threshold.magnitude:.6g}" if self.recipe.scope == "global" else ""
-        return [
-            f"sparsity          {total['sparsity_pruned']:.1%} of the weights that took part in pruning{limit}; "
-            f"{total['sparsity']:.1%} of all"
-        ]
-
-    def _uncoded_lines(self) -> list[str]:
-        """Every tensor that was left uncoded, by reason."""
-        reasons: dict[str, list[str]] = {}
-        for tensor in self.tensors:
-            if tensor.why:
-                reasons.setdefault(tensor.why, []).append(tensor.name)
-        if self.inline:
-            reasons["small, inline in the graph"] = list(self.inline)
-        if not reasons:
-            return []
-        lines = ["left uncoded"]
-        for why, names in reasons.items():
-            lines.append(f"  {why} ({len(names)})")
-            lines.extend(f"    {name}" for name in draw_together(names))
-        return lines
-
-
-def manifest_text(manifest: dict[str, Any]) -> str:
-    """A package's manifest as text: recipe, sizes, and a line for every tensor."""
-    total = {**manifest["summary"], "graph_bytes": sum(manifest["files"][name]["bytes"] for name in GRAPHS)}
-    recipe = ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in manifest["recipe"].items()
-        if value not in (None, [])
-    )
-    lines = [f"task {manifest['task']}; {recipe}", *_size_lines(total), *_rate_lines(total)]
-    lines.append(f"{'bits/weight':>11} {'zeros':>7} {'layout':6}  tensor")
-    for tensor in manifest["tensors"]:
-        bits = 8 * tensor["bytes"] / tensor["weights"]
-        orders = {
-            "RAW": "RAW",
-            "EG": f"EG{tensor['level_order']}",
-            "RL": f"RL{tensor['run_order']},{tensor['level_order']}",
-        }
-        zeros = f"{tensor['zeros'] / tensor['weights']:7.1%}" if not tensor["why"] else f"{'-':>7}"
-        shape = " x ".join(map(str, tensor["shape"]))
-        why = f" ({tensor['why']})" if tensor["why"] else ""
-        lines.append(
-            f"{bits:11.3f} {zeros} {orders[tensor['layout']]:6}  {tensor['name']}  {tensor['dtype']} {shape}{why}"
-        )
-    return "\n".join(lines)
-
-
-def draw_together(names: list[str]) -> list[str]:
-    """The names, those that differ in numbers alone as one: ["a.0.b", "a.1.b", "c"] -> ["a.{0,1}.b", "c"]."""
-    groups: dict[str, list[list[str]]] = {}
-    for name in names:
-        groups.setdefault(re.sub(r"\d+", "#", name), []).append(re.findall(r"\d+", name))
-    return [
-        _fill(template, [list(dict.fromkeys(column)) for column in zip(*numbers, strict=True)])
-        for template, numbers in groups.items()
-    ]
-
-
-def _fill(template: str, columns: list[list[str]]) -> str:
-    parts = template.split("#")
-    filled = [column[0] if len(column) == 1 else "{" + _range(column) + "}" for column in columns]
-    return "".join(part + number for part, number in zip(parts, [*filled, ""], strict=True))
-
-
-def _range(numbers: list[str]) -> str:
-    values = [int(number) for number in numbers]
-    if len(values) > 2 and values == list(range(values[0], values[0] + len(values))):
-        return f"{values[0]}..{values[-1]}"
-    return ",".join(numbers)
-
-
-def _size_lines(total: dict[str, Any]) -> list[str]:
-    rows = [
-        ("fp32 weights", total["fp32_bytes"]),
-        ("packed weights", total["weights_bytes"]),
-        ("  codewords", total["codeword_bytes"]),
-        ("  side information", total["side_bytes"]),
-        ("  uncoded tensors", total["uncoded_bytes"]),
-        ("graphs", total["graph_bytes"]),
-    ]
-    base = total["fp32_bytes"] or math.nan
-    lines = [f"{'':18}{'bytes':>14}{'of fp32':>10}{'bits/weight':>13}"]
-    for label, size in rows:
-        bits = 8 * size / (total["weights"] or math.nan)
-        lines.append(f"{label:18}{size:14,}{size / base:10.2%}{bits:13.3f}")
-    return lines
-
-
-def _rate_lines(total: dict[str, Any]) -> list[str]:
-    if not total["coded_weights"]:
-        return ["nothing was coded"]
-    return [
-        f"bits per weight of the {total['coded_weights']:,} coded weights:",
-        f"  entropy {total['entropy_bits']:.3f}   packed {total['coded_bits']:.3f} (everything counted)   "
-        f"EG best k {total['eg_bits']:.3f}   EG k=0 {total['eg0_bits']:.3f}   "
-        f"paper's algorithm 2 (one codebook, k=0) {total['paper_bits']:.3f}",
-    ]
-
 
 def _tensor_entry(tensor: TensorReport) -> dict[str, Any]:
-    entry = {item.name: getattr(tensor, item.name) for item in fields(tensor) if item.name != "histogram"}
+    entry = asdict(tensor)
     entry["bytes"] = entry.pop("blob_bytes")
     entry["entropy_bits"] = round(entry["entropy_bits"], 3)
     return entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,31 @@ import onnx
 
 from bsexport.errors import SourceError
 from bsexport_runtime.package import MANIFEST
+
+DEVICE_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)
+"""What a device may need beside the graph, to make inputs and to name outputs. Names of folders (1_Pooling/config.json)
+do not survive a flat copy."""
+
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")  # how Python reads a byte of a file's name that is not UTF-8
 
 
 @dataclass(frozen=True)
@@ -52,13 +78,13 @@ class Weight:
 class Source:
     """A model to pack.
 
-    name: the folder's or file's base name; the default output is `./NAME-bsx`.
+    name: the folder's or file's base name (`default_name`); the default output is `./NAME-bsx`.
     task: pipeline task name ("text-classification", ...), or None for an ONNX file.
     graph: the cleaned graph; every tensor of `weights` stands in it as an initializer of the same name, dims and
         data type, with data_location EXTERNAL and no data. Small constants (see graph.clean) stay inline.
     weights: in the order in which they are stored.
     files: what the device needs beside the graph (config.json, tokenizer or image-processor files), by base name.
-    inline: names of the tensors of the model that are so small that they stay in the graph, values and all.
+    inline: names of the tensors of the model that stay in the graph, values and all: small, or for no blob to hold.
     """
 
     name: str
@@ -70,10 +96,23 @@ class Source:
 
 
 def default_name(model: str) -> str:
-    """The name of a model that a user named: the base name of its directory, file or hub id."""
+    """The name of a model that a user named: the base name of its directory, file or hub id, links not followed.
+
+    It is text in any case: a character that no UTF-8 can write, from a file name of other bytes, becomes "_".
+    """
     path = Path(model)
-    resolved = path.resolve() if path.exists() else path
-    return resolved.stem if resolved.suffix == ".onnx" else resolved.name
+    named = path if path.name not in ("", "..") else path.resolve()
+    return _LONE_SURROGATE.sub("_", named.stem if is_onnx(named) else named.name)
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a path is named as ONNX files are, in capitals or not."""
+    return path.suffix.lower() == ".onnx"
+
+
+def device_files(folder: Path) -> tuple[Path, ...]:
+    """Those of DEVICE_FILES that lie in `folder`, in that order."""
+    return tuple(path for path in (folder / name for name in DEVICE_FILES) if path.is_file())
 
 
 def open_source(model: str, *, task: str | None = None, trust_remote_code: bool = False) -> Source:
@@ -83,9 +122,9 @@ def open_source(model: str, *, task: str | None = None, trust_remote_code: bool 
     Raises SourceError or ExportError, which say what was found and what to do.
     """
     path = Path(model)
-    if (path / MANIFEST).is_file():
+    if _is_file(path / MANIFEST):
         raise SourceError(f"{model}: is a package already; expected the model it was made from, or see bsexport unpack")
-    if path.is_file() or path.suffix == ".onnx":
+    if _is_file(path) or is_onnx(path):
         if task is not None:
             raise SourceError(
                 f"{model}: --task is for Hugging Face models; an .onnx file has the one graph that it has"
@@ -101,3 +140,12 @@ def open_source(model: str, *, task: str | None = None, trust_remote_code: bool 
             "run pip install 'bsexport[hf]', or give an .onnx file"
         ) from error
     return export(model, task, trust_remote_code=trust_remote_code)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise SourceError(
+            f"{path}: cannot be looked up: {error.strerror}; give a Hugging Face directory, a hub id or an .onnx file"
+        ) from error

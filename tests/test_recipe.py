@@ -25,7 +25,7 @@ def test_a_step_is_the_nearest_float32(text, step):
     "text", ["0", "-1e-3", "nan", "inf", "1e-60", "1e60", "abc", "", "2^", "0^-1", "(-8)^0.5", "-8^0.5"]
 )
 def test_a_step_that_is_no_positive_finite_number_is_refused(text):
-    with pytest.raises(RecipeError, match="step .* cannot be used: expected a number above 0"):
+    with pytest.raises(RecipeError, match=r"step .* cannot be used: expected a number above 0"):
         parse_step(text)
 
 

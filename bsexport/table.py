@@ -1,0 +1,128 @@
+"""A report or a manifest as text for people."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from bsexport.report import Report
+from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH, printable
+
+LABEL = 18  # columns of the first column
+NUMBER = "\0"  # stands for a number in a name; no printable name has it
+
+
+def report_text(report: Report) -> str:
+    """The table that pack ends with: sizes, rates, sparsity, and every tensor that was not pruned or not coded."""
+    total = report.summary()
+    return "\n".join(
+        [*_size_lines(total), *_rate_lines(total), *_pruning_lines(report, total), *_uncoded_lines(report)]
+    )
+
+
+def manifest_text(manifest: dict[str, Any]) -> str:
+    """A package's manifest as text: recipe, sizes, and a line for every tensor."""
+    graph_bytes = sum(manifest["files"][name]["bytes"] for name in (CODED_GRAPH, PLAIN_GRAPH))
+    total = {**manifest["summary"], "graph_bytes": graph_bytes}
+    recipe = ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in manifest["recipe"].items()
+        if value not in (None, [])
+    )
+    lines = [f"task {manifest['task']}; {recipe}", *_size_lines(total), *_rate_lines(total)]
+    lines.append(f"{'bits/weight':>11} {'zeros':>7} {'layout':6}  tensor")
+    return "\n".join([*lines, *map(_tensor_line, manifest["tensors"])])
+
+
+def _tensor_line(tensor: dict[str, Any]) -> str:
+    bits = 8 * tensor["bytes"] / tensor["weights"]
+    orders = {
+        "RAW": "RAW",
+        "EG": f"EG{tensor['level_order']}",
+        "RL": f"RL{tensor['run_order']},{tensor['level_order']}",
+    }
+    shape = " x ".join(map(str, tensor["shape"]))
+    why = f" ({tensor['why']})" if tensor["why"] else ""
+    zeros = tensor["zeros"] / tensor["weights"]
+    name = f"{printable(tensor['name'])}  {tensor['dtype']} {shape}{why}"
+    return f"{bits:11.3f} {zeros:7.1%} {orders[tensor['layout']]:6}  {name}"
+
+
+def _size_lines(total: dict[str, Any]) -> list[str]:
+    if not total["weights"]:
+        return [f"{'graphs':{LABEL}}{total['graph_bytes']:14,}", "there are no weights"]
+    rows = [
+        ("fp32 weights", total["fp32_bytes"]),
+        ("packed weights", total["weights_bytes"]),
+        ("  codewords", total["codeword_bytes"]),
+        ("  side information", total["side_bytes"]),
+        ("  uncoded tensors", total["uncoded_bytes"]),
+        ("graphs", total["graph_bytes"]),
+    ]
+    lines = [f"{'':{LABEL}}{'bytes':>14}{'of fp32':>10}{'bits/weight':>13}"]
+    for label, size in rows:
+        lines.append(f"{label:{LABEL}}{size:14,}{size / total['fp32_bytes']:10.2%}{8 * size / total['weights']:13.3f}")
+    return lines
+
+
+def _rate_lines(total: dict[str, Any]) -> list[str]:
+    if not total["coded_weights"]:
+        return ["nothing was coded"]
+    return [
+        f"bits per weight of the {total['coded_weights']:,} coded weights:",
+        f"  packed {total['coded_bits']:.3f} (everything counted)   entropy {total['entropy_bits']:.3f}",
+        f"  exp-Golomb alone: best k {total['eg_bits']:.3f}   k=0 {total['eg0_bits']:.3f}   "
+        f"the paper's (k=0, one codebook) {total['paper_bits']:.3f}",
+    ]
+
+
+def _pruning_lines(report: Report, total: dict[str, Any]) -> list[str]:
+    if not total["weights"]:
+        return []
+    everywhere = f"{total['sparsity']:.1%} of all weights are zero"
+    if total["sparsity_pruned"] is None:
+        return [f"{'sparsity':{LABEL}}{everywhere}; nothing was pruned"]
+    limit = f" (|w| <= {report.threshold.magnitude:.6g})" if report.recipe.scope == "global" else ""
+    lines = [f"{'sparsity':{LABEL}}{total['sparsity_pruned']:.1%} of those that took part{limit}; {everywhere}"]
+    spared = [tensor.name for tensor in report.tensors if not tensor.pruned and not tensor.why]
+    if spared:
+        lines += ["protected from pruning", *(f"    {name}" for name in draw_together(spared))]
+    return lines
+
+
+def _uncoded_lines(report: Report) -> list[str]:
+    """Every tensor that was left uncoded, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for tensor in report.tensors:
+        if tensor.why:
+            reasons.setdefault(tensor.why, []).append(tensor.name)
+    if report.inline:
+        reasons["small, inline in the graph"] = list(report.inline)
+    lines = ["left uncoded"] if reasons else []
+    for why, names in reasons.items():
+        lines.append(f"  {why} ({len(names)})")
+        lines.extend(f"    {name}" for name in draw_together(names))
+    return lines
+
+
+def draw_together(names: list[str]) -> list[str]:
+    """The names, those that differ in numbers alone as one: ["a.0.b", "a.1.b", "c"] -> ["a.{0,1}.b", "c"]."""
+    groups: dict[str, list[list[str]]] = {}
+    for name in map(printable, names):
+        groups.setdefault(re.sub(r"\d+", NUMBER, name), []).append(re.findall(r"\d+", name))
+    return [
+        _fill(template, [list(dict.fromkeys(column)) for column in zip(*numbers, strict=True)])
+        for template, numbers in groups.items()
+    ]
+
+
+def _fill(template: str, columns: list[list[str]]) -> str:
+    filled = iter([column[0] if len(column) == 1 else "{" + _range(column) + "}" for column in columns])
+    return re.sub(NUMBER, lambda match: next(filled), template) if columns else template
+
+
+def _range(numbers: list[str]) -> str:
+    values = [int(number) for number in numbers]
+    if len(values) > 2 and values == list(range(values[0], values[0] + len(values))):
+        return f"{values[0]}..{values[-1]}"
+    return ",".join(numbers)
