@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +123,10 @@ def open_source(model: str, *, task: str | None = None, trust_remote_code: bool 
     Raises SourceError or ExportError, which say what was found and what to do.
     """
     path = Path(model)
+    is_file = _is_file(path)
     if _is_file(path / MANIFEST):
         raise SourceError(f"{model}: is a package already; expected the model it was made from, or see bsexport unpack")
-    if _is_file(path) or is_onnx(path):
+    if is_file or is_onnx(path):
         if task is not None:
             raise SourceError(
                 f"{model}: --task is for Hugging Face models; an .onnx file has the one graph that it has"
@@ -144,7 +146,9 @@ def open_source(model: str, *, task: str | None = None, trust_remote_code: bool 
 
 def _is_file(path: Path) -> bool:
     try:
-        return path.is_file()
+        return stat.S_ISREG(path.stat().st_mode)  # Path.is_file, by Python's version, hides or raises the errors below
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
     except OSError as error:  # a name that is too long, a folder that may not be entered
         raise SourceError(
             f"{path}: cannot be looked up: {error.strerror}; give a Hugging Face directory, a hub id or an .onnx file"

@@ -117,6 +117,7 @@ def test_no_config(tmp_path: Path) -> None:
         ("{", "cannot be read as JSON (Expecting property name"),
         ("[1]", "holds a JSON list, expected an object"),
         (b"\xff\xfe", "cannot be read as JSON ('utf-8' codec"),
+        ("[" * 100_000, "cannot be read as JSON (maximum recursion depth exceeded"),
     ],
 )
 def test_damaged_config(tmp_path: Path, config: bytes | str, message: str) -> None:
@@ -176,7 +177,7 @@ def test_type_that_is_not_a_plain_number(tmp_path: Path) -> None:
     assert message.startswith("/model.safetensors: 'w' is stored in F8_E4M3, expected a float of 16 bits or more")
 
 
-@pytest.mark.parametrize("weight_map", [None, [], {"w": 1}])
+@pytest.mark.parametrize("weight_map", [None, [], {}, {"w": 1}])
 def test_index_without_a_map(tmp_path: Path, weight_map: Any) -> None:
     assert rejected(sharded(tmp_path, weight_map)).startswith("/model.safetensors.index.json: no weight_map of tensor")
 

@@ -80,7 +80,7 @@ BAD = {
         "lacks 'classifier.weight', which text-classification needs",
     ),
     "unknown architecture": (config(model_type="zebra"), "model type 'zebra'"),
-    "NaN": (tensors(spoil), "tensor bert.embeddings.word_embeddings.weight: 1 weights are NaN or infinite"),
+    "NaN": (tensors(spoil), "tensor bert.embeddings.word_embeddings.weight: holds NaN (1 of "),
 }
 
 

@@ -26,7 +26,7 @@ transformers = pytest.importorskip("transformers", reason="NOT TESTED: Hugging F
 
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
-from bsexport.graph.architecture import TASKS, choose_task  # noqa: E402
+from bsexport.graph.architecture import TASKS  # noqa: E402
 from bsexport.graph.export import export  # noqa: E402
 
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 99}
@@ -108,7 +108,7 @@ def assert_agrees(source: Source, reference: Any, shapes: list[tuple[int, int]])
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Save the checkpoint's tensors as `change` returns them."""
     file = folder / "model.safetensors"
-    save_file({k: np.ascontiguousarray(v) for k, v in change(load_file(file)).items()}, file, {"format": "pt"})
+    save_file({k: np.array(v, order="C") for k, v in change(load_file(file)).items()}, file, {"format": "pt"})
 
 
 def readers(source: Source, name: str) -> list[str]:
@@ -309,72 +309,31 @@ def test_integers_where_floats_belong(tmp_path: Path) -> None:
         export(tmp_path, None)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "task"),
-    [
-        ("BertModel", "feature-extraction"),
-        ("ViTModel", "feature-extraction"),
-        ("DistilBertForSequenceClassification", "text-classification"),
-        ("RobertaForTokenClassification", "token-classification"),
-        ("MPNetForQuestionAnswering", "question-answering"),
-        ("BertForMaskedLM", "fill-mask"),
-        ("ViTForImageClassification", "image-classification"),
-    ],
-)
-def test_task_of_the_configuration(architecture: str, task: str) -> None:
-    assert choose_task([architecture], None) == task
-    assert choose_task([architecture], "fill-mask") == "fill-mask"
+def test_what_no_blob_can_hold_stays_in_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scalar and a tensor of nine dimensions: inline with the checkpoint's values, and named."""
+    deep, init, forward = (1, 2) * 4 + (2,), transformers.BertModel.__init__, transformers.BertModel.forward
 
+    def extended(self: Any, config: Any, add_pooling_layer: bool = True) -> None:
+        init(self, config, add_pooling_layer)
+        self.temperature = torch.nn.Parameter(torch.tensor(2.5))
+        self.deep = torch.nn.Parameter(torch.zeros(deep))
 
-@pytest.mark.parametrize(
-    "architectures", [None, [], ["BertForPreTraining"], ["BertModel", "BertForMaskedLM"], "BertModel"]
-)
-def test_no_task_to_be_told(architectures: Any) -> None:
-    with pytest.raises(
-        SourceError, match="says no task; add --task with one of feature-extraction, text-classification,"
-    ):
-        choose_task(architectures, None)
+    def scaled(self: Any, input_ids: Any, attention_mask: Any) -> Any:
+        found = forward(self, input_ids, attention_mask)
+        found.last_hidden_state = found.last_hidden_state * self.temperature + self.deep.sum()
+        return found
 
-
-def test_unknown_task() -> None:
-    with pytest.raises(SourceError, match="--task summarize: not a task, expected one of feature-extraction, "):
-        choose_task(["BertModel"], "summarize")
-
-
-def bare(folder: Path, **config: Any) -> Path:
-    """A folder with a configuration and one tensor."""
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file({"w": np.zeros(1, np.float32)}, folder / "model.safetensors")
-    return folder
-
-
-def test_unknown_model_type(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"transformers does not know model type 'nonesuch' .* give the .onnx file"):
-        export(bare(tmp_path, model_type="nonesuch"), "fill-mask")
-
-
-def test_remote_code_stays_off(tmp_path: Path) -> None:
-    (tmp_path / "evil.py").write_text("raise SystemExit('this code was run')")
-    bare(tmp_path, model_type="nonesuch", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"})
-    with pytest.raises(ExportError, match="model type 'nonesuch' brings its own code; add --trust-remote-code, or"):
-        export(tmp_path, "feature-extraction")
-
-
-def test_task_that_the_model_does_not_have(tmp_path: Path) -> None:
-    save(tmp_path, "vit", "image-classification")
-    with pytest.raises(ExportError, match="vit: transformers has no AutoModelForMaskedLM for it"):
-        export(tmp_path, "fill-mask")
-
-
-def test_encoder_decoder(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="bart is an encoder-decoder, which has no task here"):
-        export(bare(tmp_path, model_type="bart"), "feature-extraction")
-
-
-def test_quantised_model(tmp_path: Path) -> None:
-    bare(tmp_path, model_type="bert", quantization_config={"quant_method": "gptq", "bits": 4})
-    with pytest.raises(SourceError, match="is a quantised model; give the model before quantisation"):
-        export(tmp_path, "feature-extraction")
+    monkeypatch.setattr(transformers.BertModel, "__init__", extended)
+    monkeypatch.setattr(transformers.BertModel, "forward", scaled)
+    save(tmp_path, "bert", "feature-extraction", type_vocab_size=1)
+    rewrite(tmp_path, lambda tensors: tensors | {"temperature": np.float32(0.75), "deep": np.ones(deep, np.float32)})
+    source = export(tmp_path, None)
+    assert sorted(source.inline) == ["deep", "temperature"]
+    assert not {"deep", "temperature"} & {weight.name for weight in source.weights}
+    inline = {t.name: onnx.numpy_helper.to_array(t) for t in source.graph.graph.initializer if t.name in source.inline}
+    np.testing.assert_array_equal(inline["temperature"], np.float32(0.75), strict=True)
+    np.testing.assert_array_equal(inline["deep"], np.ones(deep, np.float32), strict=True)
+    assert_agrees(source, transformers.AutoModel.from_pretrained(tmp_path), [(2, 5)])
 
 
 def test_code_that_cannot_be_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from onnx import TensorProto, helper
 
 from bsexport.graph import walk
 from bsexport.graph.clean import clean, is_weight
-from bsexport.graph.heads import is_head
 from bsexport.graph.skeleton import declare
 
 
@@ -54,33 +53,14 @@ def lines(graph: onnx.GraphProto) -> list[str]:
         (TensorProto.UINT4, [5000], False),
         (TensorProto.FLOAT4E2M1, [5000], False),
         (TensorProto.FLOAT, [2**40, 2**40], True),
+        (TensorProto.FLOAT, [2, 2, 2, 2, 2, 2, 2, 2], True),
+        (TensorProto.FLOAT, [2, 2, 2, 2, 2, 2, 2, 2, 2], False),
+        (TensorProto.FLOAT8E5M2FNUZ, [65], True),
+        (TensorProto.FLOAT8E8M0, [5000], False),
     ],
 )
 def test_what_is_a_weight(data_type: int, dims: list[int], weight: bool) -> None:
     assert is_weight(data_type, dims) is weight
-
-
-@pytest.mark.parametrize(
-    ("name", "head"),
-    [
-        ("bert.pooler.dense.weight", True),
-        ("pooler.dense.weight", True),
-        ("classifier.weight", True),
-        ("pre_classifier.bias", True),
-        ("qa_outputs.weight", True),
-        ("score.weight", True),
-        ("/classifier/MatMul", True),
-        ("model::score::weight", True),
-        ("cls.predictions.decoder.weight", False),
-        ("lm_head.weight", False),
-        ("vocab_transform.weight", False),
-        ("encoder.scores.weight", False),
-        ("my_classifier.weight", False),
-        ("", False),
-    ],
-)
-def test_what_is_a_head(name: str, head: bool) -> None:
-    assert is_head(name) is head
 
 
 def test_noise_is_gone_and_the_interface_stays() -> None:
@@ -103,6 +83,16 @@ def test_noise_is_gone_and_the_interface_stays() -> None:
     assert cleaned.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert [tensor.name for tensor in cleaned.graph.initializer] == ["W"]
     assert {each.domain: each.version for each in cleaned.opset_import} == {"": 17}
+
+
+def test_the_models_own_metadata_stays() -> None:
+    model = parse("g (float[8] x) => (float[8] y) { y = Relu(x) }")
+    for key, value in (("names", "{0: 'cat'}"), ("pkg.torch.export.graph_signature", "..."), ("stride", "32")):
+        model.metadata_props.add(key=key, value=value)
+    assert [(each.key, each.value) for each in clean(model).metadata_props] == [
+        ("names", "{0: 'cat'}"),
+        ("stride", "32"),
+    ]
 
 
 def test_names_are_short_and_never_those_of_the_interface() -> None:

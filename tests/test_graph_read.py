@@ -222,22 +222,23 @@ def test_initializers_that_are_inputs(path: Path, ir: int, left: list[str]) -> N
     assert source.graph.ir_version == 4
 
 
-def test_heads_are_told_from_the_weight_or_from_its_node(path: Path) -> None:
-    model = parse(
-        "g (float[8,8] x) => (float[8,12] y) { p = MatMul(x, Q) q = MatMul(p, R) y = MatMul(q, W) }",
-        tensor("Q", np.ones((8, 9), np.float32)),
-        tensor("R", np.ones((9, 8), np.float32)),
-        tensor("W"),
-    )
-    model.graph.node[0].name = "/encoder/dense/MatMul"
-    model.graph.node[0].input[1] = model.graph.initializer[0].name = "bert.pooler.dense.weight"
-    model.graph.node[2].name = "/classifier/MatMul"
-    source = read(path, model)
-    assert {weight.name: weight.head for weight in source.weights} == {
-        "bert.pooler.dense.weight": True,
-        "R": False,
-        "W": True,
-    }
+def test_what_no_blob_can_hold_stays_inline(path: Path) -> None:
+    deep = tensor("deep", np.arange(512, dtype=np.float32).reshape((2,) * 9))
+    scales = helper.make_tensor("scales", TensorProto.FLOAT8E8M0, [100], bytes(range(100)), raw=True)
+    names = ("float deep", "float8e8m0 scales")
+    source = read(path, parse(f"g (float x) => (float x, {', '.join(names)}) {{ }}", deep, scales))
+    assert source.weights == ()
+    assert source.inline == ("deep",)
+    assert list(source.graph.graph.initializer) == [deep, scales]
+
+
+def test_name_of_the_file(path: Path) -> None:
+    save(path.with_name("a.onnx"), parse(TEXT, tensor()))
+    link, odd = path.with_name("Latest.ONNX"), path.with_name("m\udcff.onnx")
+    link.symlink_to("a.onnx")
+    odd.symlink_to("a.onnx")
+    assert read_onnx(link).name == "Latest"
+    assert read_onnx(odd).name == "m_"
 
 
 def test_sparse_tensors_pass_through_and_are_named(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -269,10 +270,12 @@ def test_functions_keep_their_constants_and_they_are_named(path: Path, caplog: p
 
 
 def test_files_beside_the_model(path: Path) -> None:
-    for name in ("tokenizer.json", "config.json", "README.md", "vocab.txt"):
+    wanted = ["config.json", "tokenizer.json", "vocab.txt", "spm.model", "sentencepiece.model"]
+    wanted += ["modules.json", "sentence_bert_config.json"]
+    for name in (*reversed(wanted), "README.md"):
         (path.parent / name).write_text("{}")
     source = read(path, parse(TEXT, tensor()))
-    assert [file.name for file in source.files] == ["config.json", "tokenizer.json", "vocab.txt"]
+    assert [file.name for file in source.files] == wanted
 
 
 # Files that are not what they should be

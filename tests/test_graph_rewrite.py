@@ -33,6 +33,15 @@ def test_plain_graph_literally() -> None:
     assert (tensor.name, list(tensor.dims), tensor.data_type) == ("W", [8, 12], TensorProto.FLOAT)
 
 
+def test_the_models_own_metadata_is_in_every_graph() -> None:
+    """Code around a detector reads its class names from the session."""
+    model = one_weight()
+    model.metadata_props.add(key="names", value="{0: 'cat'}")
+    place = BlobPlace(offset=64, nbytes=100, payload_offset=96, payload_nbytes=68, coded=True)
+    for graph in (plain(model, {"W": (128, 384)}), coded(model, {"W": place}), standard(model)[0]):
+        assert [(each.key, each.value) for each in graph.metadata_props] == [("names", "{0: 'cat'}")]
+
+
 def test_coded_graph_literally() -> None:
     model = coded(one_weight(), {"W": BlobPlace(64, 100, 96, 68, coded=True)})
     (blob,) = model.graph.initializer

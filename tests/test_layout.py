@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from bsexport_runtime import codec
-from bsexport_runtime.format import DType, Layout
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bsexport import codebook, layout
+from bsexport_runtime import codec
+from bsexport_runtime.format import DType, Layout
 
 
 @pytest.mark.parametrize(("order", "lengths"), [(0, [1, 3, 3, 5, 5]), (1, [2, 2, 4, 4, 4]), (2, [3, 3, 3, 3, 5])])

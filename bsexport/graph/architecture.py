@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bsexport.errors import ExportError, SourceError
+from bsexport.checkpoint import CONFIG, read_json
+from bsexport.errors import BsexportError, ExportError, SourceError
 
 TASKS = {
     "feature-extraction": "AutoModel",
@@ -36,6 +36,8 @@ _SUFFIXES = {
 
 _INSTEAD = "export the model to ONNX yourself and give the .onnx file"
 
+_LONGEST_REASON = 200  # characters of a message that is not ours
+
 # Sizes of the example that is traced; both stay symbolic. They differ from each other and from 0 and 1, which torch
 # would take for constants.
 _BATCH, _SEQUENCE = 2, 5
@@ -44,14 +46,15 @@ _BATCH, _SEQUENCE = 2, 5
 def read_config(directory: Path, trust_remote_code: bool) -> Any:
     """The transformers configuration of a model directory.
 
-    Raises ExportError if transformers does not know the model, or knows it only by code that the folder brings.
+    Raises ExportError if transformers does not know the model, or knows it only by code that the folder brings,
+    SourceError if config.json holds what cannot be, or the model is quantised.
     """
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
-    except (ValueError, KeyError, ImportError) as error:
-        raise ExportError(_unknown(directory, error)) from error
+    except Exception as error:  # whatever the values in config.json lead to
+        raise _unknown(directory, trust_remote_code) or _unusable(directory, error) from error
     if getattr(config, "quantization_config", None) is not None:
         raise SourceError(f"{directory}: is a quantised model; give the model before quantisation")
     if config.is_encoder_decoder:
@@ -63,50 +66,68 @@ def read_config(directory: Path, trust_remote_code: bool) -> Any:
     return config
 
 
-def _unknown(directory: Path, error: Exception) -> str:
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    kind = config.get("model_type", "unnamed")
-    if "auto_map" in config:
-        return f"{directory}: model type {kind!r} brings its own code; add --trust-remote-code, or {_INSTEAD}"
-    return (
-        f"{directory}: transformers does not know model type {kind!r} ({first_line(error)}); update it, or {_INSTEAD}"
+def _unknown(directory: Path, trust_remote_code: bool) -> ExportError | None:
+    """The error for a model type that only newer or foreign code knows; None if transformers knows it."""
+    from transformers import CONFIG_MAPPING
+
+    config = read_json(directory / CONFIG)
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind in CONFIG_MAPPING:
+        return None
+    if "auto_map" not in config:
+        return ExportError(f"{directory}: transformers does not know model type {kind!r}; update it, or {_INSTEAD}")
+    if trust_remote_code:
+        return None
+    return ExportError(f"{directory}: model type {kind!r} brings its own code; add --trust-remote-code, or {_INSTEAD}")
+
+
+def _unusable(directory: Path, error: Exception) -> BsexportError:
+    """The error for a model that transformers knows and yet cannot make."""
+    reason = first_line(error)
+    if isinstance(error, ImportError):
+        return ExportError(f"{directory}: transformers lacks a library for it ({reason}); install that, or {_INSTEAD}")
+    return SourceError(
+        f"{directory / CONFIG}: cannot be used ({reason}); repair it, or save or download the model again"
     )
 
 
-def choose_task(architectures: list[str] | None, task: str | None) -> str:
+def choose_task(architectures: Any, task: str | None) -> str:
     """`task` if it is known, else the task of the one class in config.architectures. Raises SourceError."""
     known = ", ".join(TASKS)
     if task is not None:
         if task not in TASKS:
             raise SourceError(f"--task {task}: not a task, expected one of {known}")
         return task
-    for suffix, found in _SUFFIXES.items():
-        if architectures is not None and len(architectures) == 1 and architectures[0].endswith(suffix):
-            return found
+    match architectures:
+        case [str(name)]:
+            for suffix, found in _SUFFIXES.items():
+                if name.endswith(suffix):
+                    return found
     raise SourceError(
         f"config.json: architectures is {architectures}, which says no task; add --task with one of {known}"
     )
 
 
-def build(config: Any, task: str, trust_remote_code: bool) -> Any:
+def build(directory: Path, config: Any, task: str, trust_remote_code: bool) -> Any:
     """The model of `config` for `task`, in evaluation mode and float32: parameters on the meta device, buffers real.
 
-    Raises ExportError if transformers has no such model.
+    Raises ExportError if transformers has no such model, SourceError if config.json holds what cannot be.
     """
     import torch
     import transformers
 
     auto = getattr(transformers, TASKS[task])
-    with _weightless(torch):
-        try:
+    brings_own = TASKS[task] in (getattr(config, "auto_map", None) or ())
+    if type(config) not in auto._model_mapping and not (brings_own and trust_remote_code):
+        option = "add --trust-remote-code" if brings_own else "choose another --task"
+        raise ExportError(f"{config.model_type}: transformers has no {TASKS[task]} for it; {option}, or {_INSTEAD}")
+    try:
+        with _weightless(torch):
             model = auto.from_config(
                 config, attn_implementation="eager", dtype=torch.float32, trust_remote_code=trust_remote_code
             )
-        except (ValueError, ImportError) as error:
-            raise ExportError(
-                f"{config.model_type}: transformers has no {TASKS[task]} for it ({first_line(error)}); "
-                f"choose another --task, or {_INSTEAD}"
-            ) from error
+    except Exception as error:  # whatever the values in config.json lead to
+        raise _unusable(directory, error) from error
     return model.eval()
 
 
@@ -158,19 +179,26 @@ def image_size(config: Any, directory: Path) -> tuple[int, int]:
     size = getattr(config, "image_size", None)
     processor = directory / "preprocessor_config.json"
     if size is None and processor.is_file():
-        settings = json.loads(processor.read_text(encoding="utf-8"))
+        settings = read_json(processor)
         size = settings.get("crop_size") or settings.get("size")
     if isinstance(size, dict):
-        size = (size["height"], size["width"]) if "height" in size else size.get("shortest_edge")
-    if isinstance(size, int):
-        size = (size, size)
-    if not isinstance(size, (list, tuple)) or len(size) != 2:
-        raise ExportError(f"{directory}: no image_size in config.json and no size in {processor.name}; {_INSTEAD}")
-    return int(size[0]), int(size[1])
+        size = (size.get("height"), size.get("width")) if "height" in size else size.get("shortest_edge")
+    match size:
+        case int(edge) if edge > 0:
+            return edge, edge
+        case [int(height), int(width)] if height > 0 and width > 0:
+            return height, width
+    raise ExportError(
+        f"{directory}: image size {size} in config.json or {processor.name}, expected height and width in pixels; "
+        + _INSTEAD
+    )
 
 
 def first_line(error: BaseException) -> str:
-    """What first went wrong, in one line: torch wraps errors in others that say only where it was."""
+    """What first went wrong, in one short line: torch wraps errors in others that say only where it was."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    line = next(iter(str(error).strip().splitlines()), "")
+    if not line or isinstance(error, LookupError | ArithmeticError):  # their text is only the key, or the operation
+        line = f"{type(error).__name__}: {line}"
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."

@@ -14,6 +14,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from bsexport.graph import walk
+from bsexport.graph.skeleton import duplicate
+from bsexport_runtime.format import MAX_DIMS, DType
 
 INLINE_ELEMENTS = 64
 """Constants of this many elements or fewer stay inline."""
@@ -24,24 +26,27 @@ INLINE_INTEGERS = 1024
 MICROSOFT = "com.microsoft"
 """Domain of onnxruntime's own operators, FusedMatMul among them."""
 
-_INTEGERS = frozenset({"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"})
-_FLOATS = frozenset(
-    {"FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "COMPLEX64", "COMPLEX128"}
-    | {"FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0"}
+_INTEGERS = (
+    *(DType.BOOL, DType.INT8, DType.INT16, DType.INT32, DType.INT64),
+    *(DType.UINT8, DType.UINT16, DType.UINT32, DType.UINT64),
 )
+
+_EXPORTERS_METADATA = "pkg."
+"""How the keys begin under which torch and onnxscript note what they exported."""
+
+
+def fits_blob(data_type: int, dims: Sequence[int]) -> bool:
+    """Whether a blob can hold a tensor of that TensorProto.DataType and shape; any other has to stay in the graph."""
+    return data_type in list(DType) and 1 <= len(dims) <= MAX_DIMS and min(dims) > 0
 
 
 def is_weight(data_type: int, dims: Sequence[int]) -> bool:
     """Whether a constant leaves the graph to be stored as a weight; the others stay inline.
 
-    data_type: an onnx TensorProto.DataType. Strings and types below one byte always stay inline.
-    dims: the tensor's shape. A tensor without elements always stays inline.
+    data_type: an onnx TensorProto.DataType. dims: the tensor's shape.
     """
-    elements = math.prod(dims)
-    name = TensorProto.DataType.Name(data_type)  # by name: an older onnx lacks the numbers of newer types
-    if name in _INTEGERS:
-        return elements > INLINE_INTEGERS
-    return name in _FLOATS and elements > INLINE_ELEMENTS
+    inline = INLINE_INTEGERS if data_type in _INTEGERS else INLINE_ELEMENTS
+    return fits_blob(data_type, dims) and math.prod(dims) > inline
 
 
 def clean(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -50,8 +55,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     Weights may be without data. Names of inputs, outputs and main-graph initializers stay, all others become
     short. Bodies of model functions are left alone but for their documentation.
     """
-    cleaned = onnx.ModelProto()
-    cleaned.CopyFrom(model)
+    cleaned = duplicate(model)
     strip(cleaned)
     walk.unique_names(cleaned.graph)
     fold_identities(cleaned.graph)
@@ -66,13 +70,14 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
 def strip(model: onnx.ModelProto) -> None:
     """Remove what nothing reads: documentation, metadata, names of nodes, graphs and producers, most inferred types.
 
-    Requires nothing. Ensures that types and shapes of inputs and outputs stay, those that let onnxruntime fuse, and
-    every value name.
+    Requires nothing. Ensures that types and shapes of inputs and outputs stay, those that let onnxruntime fuse, every
+    value name, and the model's own metadata, in which applications look for class names and the like.
     """
     for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
         model.ClearField(field)
-    for field in ("metadata_props", "training_info", "configuration"):
+    for field in ("training_info", "configuration"):
         _clear(model, field)
+    _keep(model.metadata_props, [not each.key.startswith(_EXPORTERS_METADATA) for each in model.metadata_props])
     for graph in walk.graphs(model.graph):
         for field in ("doc_string", "metadata_props", "quantization_annotation"):
             _clear(graph, field)

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx
+from onnx import helper, numpy_helper
 
 from bsexport.checkpoint import Checkpoint, Stored, locate
-from bsexport.errors import ExportError
+from bsexport.errors import BsexportError, ExportError
 from bsexport.graph import architecture
-from bsexport.graph.clean import clean, is_weight
+from bsexport.graph.clean import clean, fits_blob, is_weight
 from bsexport.graph.heads import is_head
 from bsexport.graph.match import Match, match
+from bsexport.graph.rewrite import inline_constants
+from bsexport.graph.skeleton import declare, declared_weights
 from bsexport.quiet import quiet
 from bsexport.source import Source, Weight, default_name
 
@@ -42,21 +45,23 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
     task = architecture.choose_task(checkpoint.config.get("architectures"), task)
     with quiet():
         config = architecture.read_config(folder, trust_remote_code)
-        model = architecture.build(config, task, trust_remote_code)
+        model = architecture.build(folder, config, task, trust_remote_code)
     matched = match(model, checkpoint, task)
     with quiet():
-        graph, constants = _simplify(_trace(model, matched, folder), matched)
+        graph, constants = _simplify(_trace(model, matched, folder), matched, checkpoint)
     weights = _weights(graph, checkpoint, matched, constants)
-    return Source(default_name(str(directory)), task, graph, weights, checkpoint.files())
+    stored = {each.name for each in matched.stored.values()}
+    inline = tuple(name for name in inline_constants(graph) if name in stored)
+    return Source(default_name(str(directory)), task, graph, weights, checkpoint.files(), inline)
 
 
 def _trace(model: Any, matched: Match, directory: Path) -> Any:
     """The model as an onnx_ir.Model whose weights have no values. Raises ExportError."""
     import torch
 
-    inputs, axes = architecture.example(model, directory)
-    _forget_values(model, matched)
     try:
+        inputs, axes = architecture.example(model, directory)
+        _forget_values(model, matched)
         with torch.no_grad():
             program = torch.onnx.export(
                 model,
@@ -70,6 +75,8 @@ def _trace(model: Any, matched: Match, directory: Path) -> Any:
             )
         for value, name in zip(program.model.graph.outputs, _output_names(program.exported_program), strict=True):
             value.name = name
+    except BsexportError:
+        raise
     except Exception as error:  # whatever the model's code and the exporter raise
         raise ExportError(
             f"{directory}: torch cannot export {type(model).__name__} ({architecture.first_line(error)}); "
@@ -104,10 +111,13 @@ def _output_names(program: Any) -> list[str]:
     return names
 
 
-def _simplify(model: Any, matched: Match) -> tuple[onnx.ModelProto, dict[str, npt.NDArray[Any]]]:
+def _simplify(
+    model: Any, matched: Match, checkpoint: Checkpoint
+) -> tuple[onnx.ModelProto, dict[str, npt.NDArray[Any]]]:
     """The cleaned graph with its weights declared but empty, and the large constants of the model's own by name.
 
-    Weights are inputs of the graph while the optimiser runs, so that it can neither fold nor merge them.
+    Weights are inputs of the graph while the optimiser runs, so that it can neither fold nor merge them. Those that no
+    blob can hold, such as a scalar, are read and stay in the graph.
     """
     from onnxscript import ir, optimizer
 
@@ -118,12 +128,20 @@ def _simplify(model: Any, matched: Match) -> tuple[onnx.ModelProto, dict[str, np
         _rename(model.graph, value, name)
     constants = _take_constants(model.graph)
     proto = ir.to_proto(model)
-    for name, value in weights.items():
-        proto.graph.initializer.append(_declaration(name, onnx.TensorProto.FLOAT, tuple(value.shape)))
+    for name in weights:
+        proto.graph.initializer.append(_initializer(checkpoint, name))
     for name, array in constants.items():
-        data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        proto.graph.initializer.append(_declaration(name, data_type, array.shape))
+        proto.graph.initializer.append(declare(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
     return clean(proto), constants
+
+
+def _initializer(checkpoint: Checkpoint, name: str) -> onnx.TensorProto:
+    """The declaration of a weight of the checkpoint, or with its values if no blob can hold it."""
+    stored = checkpoint.tensors[name]
+    data_type = helper.np_dtype_to_tensor_dtype(stored.dtype)
+    if fits_blob(data_type, stored.shape):
+        return declare(name, data_type, stored.shape)
+    return numpy_helper.from_array(checkpoint.read(name), name)
 
 
 def _weights_to_inputs(graph: Any, stored: dict[str, Stored]) -> dict[str, Any]:
@@ -160,17 +178,11 @@ def _take_constants(graph: Any) -> dict[str, npt.NDArray[Any]]:
     return taken
 
 
-def _declaration(name: str, data_type: int, shape: tuple[int, ...]) -> onnx.TensorProto:
-    """An initializer whose data is elsewhere: the package says where."""
-    location = onnx.TensorProto.EXTERNAL
-    return onnx.TensorProto(name=name, data_type=data_type, dims=shape, data_location=location)
-
-
 def _weights(
     graph: onnx.ModelProto, checkpoint: Checkpoint, matched: Match, constants: dict[str, npt.NDArray[Any]]
 ) -> tuple[Weight, ...]:
     """The tensors that the graph uses: the checkpoint's, in the order in which they are stored, then constants."""
-    used = {tensor.name for tensor in graph.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL}
+    used = {tensor.name for tensor in declared_weights(graph)}
     weights = []
     for name, stored in checkpoint.tensors.items():
         if name in used and name not in constants:  # old checkpoints hold position ids that the model now makes itself

@@ -19,19 +19,14 @@ from bsexport.graph.clean import clean, is_weight
 from bsexport.graph.heads import is_head
 from bsexport.graph.hoist import constant_tensor, take_weights
 from bsexport.graph.rewrite import DOMAIN, inline_constants
-from bsexport.graph.skeleton import declare
+from bsexport.graph.skeleton import declare, duplicate
 from bsexport.graph.tensor_data import data_reader, make_inline, packed_bytes
-from bsexport.source import Source, Weight
-
-DEVICE_FILES = (
-    *("config.json", "preprocessor_config.json", "processor_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model"),
-)
-"""Files that a device needs beside the graph to make inputs and name outputs, where they lie beside the model."""
+from bsexport.source import Source, Weight, default_name, device_files
 
 OLDEST_OPSET = 9
 _LARGEST_PROTOBUF = 2**31 - 1
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 _log = logging.getLogger(__name__)
 
@@ -63,18 +58,13 @@ def read_onnx(path: Path) -> Source:
     graph = clean(_skeleton(model, tensors))
     used = {tensor.name for tensor in graph.graph.initializer}
     return Source(
-        name=path.stem,
+        name=default_name(str(path)),
         task=None,
         graph=graph,
         weights=tuple(_weight(tensor, path, heads) for tensor in tensors if tensor.name in used),
         files=device_files(path.parent),
         inline=tuple(inline_constants(graph)),
     )
-
-
-def device_files(folder: Path) -> tuple[Path, ...]:
-    """Those of `DEVICE_FILES` that lie in `folder`."""
-    return tuple(folder / name for name in DEVICE_FILES if (folder / name).is_file())
 
 
 def _parse(path: Path) -> onnx.ModelProto:
@@ -264,18 +254,24 @@ def _report_untouched(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _heads(graph: onnx.GraphProto) -> frozenset[str]:
-    """Names of values that belong to a head by their own name or by the name of a node that reads them.
+    """Names of values that belong to a head by their own name, or by the name or module of a node that reads them.
 
-    Exporters that fold constants name a weight "onnx::MatMul_412"; its node is still "/classifier/MatMul".
+    Exporters that fold constants name a weight "onnx::MatMul_412" or "val_2". Its node is still "/classifier/MatMul",
+    or "node_MatMul_3" with a note of the modules that it came from.
     """
-    names = {name for node in walk.nodes(graph) for name in node.input if is_head(node.name) or is_head(name)}
-    return frozenset(names)
+    return frozenset(
+        name for node in walk.nodes(graph) for name in node.input if any(map(is_head, (name, node.name, _scopes(node))))
+    )
+
+
+def _scopes(node: onnx.NodeProto) -> str:
+    """The modules that a node came from, outer before inner, as torch's exporter lists them; "" where it does not."""
+    return next((each.value for each in node.metadata_props if each.key == _SCOPES), "")
 
 
 def _skeleton(model: onnx.ModelProto, tensors: list[TensorProto]) -> onnx.ModelProto:
     """A copy of the model from which `tensors` were taken, with a declaration without data in place of each."""
-    skeleton = onnx.ModelProto()
-    skeleton.CopyFrom(model)
+    skeleton = duplicate(model)
     graph = skeleton.graph
     for tensor in tensors:
         graph.initializer.append(declare(tensor.name, tensor.data_type, tensor.dims))

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from bsexport.errors import ExportError
 from bsexport.graph import walk
 from bsexport.graph.clean import MICROSOFT, import_domains
-from bsexport.graph.skeleton import declared_bytes, declared_weights, set_place
+from bsexport.graph.skeleton import declare, declared_bytes, declared_weights, duplicate, set_place
 from bsexport_runtime.package import ARENA, WEIGHTS
 
 DOMAIN = "bsexport"
@@ -41,7 +41,7 @@ class BlobPlace:
 
 
 def inline_constants(model: onnx.ModelProto) -> list[str]:
-    """Names of the floating-point initializers that are too small to be weights and stay in the graph."""
+    """Names of the floating-point initializers that stay in the graph: too small for weights, or of no blob's rank."""
     numbers = [t for t in model.graph.initializer if t.data_location != TensorProto.EXTERNAL]
     return [t.name for t in numbers if t.data_type in _FLOATING]
 
@@ -52,7 +52,7 @@ def plain(model: onnx.ModelProto, arena: Mapping[str, tuple[int, int]]) -> onnx.
     arena: weight name to (offset, nbytes) in the decoded buffer.
     Raises ValueError if `arena` lacks a weight, names another, or gives one another size than its shape.
     """
-    rewritten = _copy(model)
+    rewritten = duplicate(model)
     _check_names(rewritten, arena.keys())
     for tensor in declared_weights(rewritten):
         offset, nbytes = arena[tensor.name]
@@ -76,7 +76,7 @@ def coded(model: onnx.ModelProto, blobs: Mapping[str, BlobPlace]) -> onnx.ModelP
     Raises ValueError if `blobs` lacks a weight, names another, or gives a raw one another size than its shape;
     ExportError if a blob's name is taken.
     """
-    rewritten = _copy(model)
+    rewritten = duplicate(model)
     graph = rewritten.graph
     _check_names(rewritten, blobs.keys())
     taken = {name for inner in walk.graphs(graph) for name in walk.definitions(inner)}
@@ -84,7 +84,7 @@ def coded(model: onnx.ModelProto, blobs: Mapping[str, BlobPlace]) -> onnx.ModelP
     for tensor in declared_weights(rewritten):
         place = blobs[tensor.name]
         if place.coded:
-            weights[tensor.name] = _declaration(tensor)
+            weights[tensor.name] = declare(tensor.name, tensor.data_type, tensor.dims)
             _become_blob(tensor, place, taken)
         else:
             _check_bytes(tensor, place.payload_nbytes)
@@ -97,16 +97,6 @@ def coded(model: onnx.ModelProto, blobs: Mapping[str, BlobPlace]) -> onnx.ModelP
         rewritten.opset_import.append(helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
     import_domains(rewritten)
     return rewritten
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    return copied
-
-
-def _declaration(tensor: TensorProto) -> TensorProto:
-    return TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
 
 
 def _check_names(model: onnx.ModelProto, placed: Set[str]) -> None:

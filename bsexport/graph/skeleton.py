@@ -15,6 +15,13 @@ def declare(name: str, data_type: int, dims: Iterable[int]) -> TensorProto:
     return TensorProto(name=name, data_type=data_type, dims=dims, data_location=TensorProto.EXTERNAL)
 
 
+def duplicate(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model`, to be changed in place; small, because declared weights have no data."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
 def declared_weights(model: onnx.ModelProto) -> list[TensorProto]:
     """The weights that `model` declares, in its order; not copies."""
     return [tensor for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from bsexport.graph import walk
 from bsexport.graph.clean import import_domains
 from bsexport.graph.rewrite import is_fused_matmul
-from bsexport.graph.skeleton import declared_bytes, declared_weights, set_place
+from bsexport.graph.skeleton import declared_bytes, declared_weights, duplicate, set_place
 
 INLINE_BYTES = 2_000_000_000
 """Weights of more bytes than this go to an external file: a protobuf holds 2 GiB, graph included."""
@@ -30,8 +30,7 @@ def standard(model: onnx.ModelProto) -> tuple[onnx.ModelProto, frozenset[str]]:
     embedding tied to an output layer, keeps its orientation and is read by MatMul through one Transpose.
     Requires a cleaned graph. Ensures that the weights are declared under their names, still without data.
     """
-    rewritten = onnx.ModelProto()
-    rewritten.CopyFrom(model)
+    rewritten = duplicate(model)
     graph = rewritten.graph
     matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
     weights = {tensor.name: tensor for tensor in declared_weights(rewritten)}

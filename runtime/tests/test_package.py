@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from bsexport_runtime.package import seal
 
 FILES = sorted(path.name for path in PACKAGE.iterdir())
 MANIFEST = json.loads((PACKAGE / "bsexport.json").read_bytes())
+PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 WEIGHTS = (PACKAGE / "weights.bsx").read_bytes()
 
 Manifest = dict[str, Any]
@@ -212,6 +216,21 @@ def test_a_manifest_that_lies(copy: Path, lie: Callable[[Manifest], Any], messag
             raise PackageError(line)
     assert str(caught.value).endswith("; copy the package again")
     assert "\n" not in str(caught.value)
+
+
+def test_the_fields_that_the_specification_marks_are_required(copy: Path) -> None:
+    section = PAGE.read_text().partition("## 7. The manifest")[2].partition("## 8.")[0]
+    whole, tensor = (re.findall(r"^\| (\w+) \* \|", part, re.M) for part in section.split("| field of a tensor |"))
+    assert whole == ["format", "version", "arena_bytes", "tensors", "files", "sha256"]
+    assert tensor == ["name", "dtype", "shape", "offset", "bytes", "arena_offset", "sha256"]
+    known = re.findall(r"\w+", " ".join(re.findall(r"^\| ([^|]+) \|", section, re.M)))
+    assert set(MANIFEST) | set(MANIFEST["tensors"][0]) <= set(known)
+    for place, fields in (((), set(whole) - {"sha256"}), (("tensors", 2), tensor)):
+        for field in fields:
+            rewrite(copy, lambda manifest, place=place, field=field: reduce(getitem, place, manifest).pop(field))
+            assert wrong(copy), field
+            (copy / "bsexport.json").write_bytes((PACKAGE / "bsexport.json").read_bytes())
+    assert wrong(copy) == []
 
 
 def test_a_key_that_is_there_twice(copy: Path) -> None:

@@ -78,7 +78,7 @@ def session_outputs(session: ort.InferenceSession, inputs: Inputs) -> Array:
 
 
 def plain_session(package: Path) -> ort.InferenceSession:
-    """Plain onnxruntime on the package's graph with the decoded weights inside, and with the settings of the runtime."""
+    """Plain onnxruntime, with the runtime's settings, on the package's graph with the decoded weights inside."""
     model = onnx.load(package / PLAIN_GRAPH, load_external_data=False)
     tensors = bsexport_runtime.read_tensors(package)
     for initializer in model.graph.initializer:

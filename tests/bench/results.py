@@ -13,7 +13,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first column is text, the others are numbers."""
+    """A table in Markdown; the first column is text, the others are numbers. Every row is as long as the header."""
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError(f"a row has not the {len(header)} columns of the header")
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

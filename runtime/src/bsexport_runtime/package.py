@@ -93,14 +93,14 @@ class Package:
 
     def damaged(self, tensor: Tensor, error: BlobError) -> PackageError:
         """The error that says which tensor of which file is damaged, and what to do."""
-        return PackageError(f"{self.path / WEIGHTS}: tensor {_shown(tensor.name)}: {error}; {_AGAIN}")
+        return PackageError(f"{self.path / WEIGHTS}: tensor {printable(tensor.name)}: {error}; {_AGAIN}")
 
     def read_bytes(self, name: str) -> bytes:
         """The content of another file of the package, its size and sha256 checked. Raises PackageError."""
         path = self.path / name
         if name not in self.files:
             raise PackageError(
-                f"{self.path / MANIFEST}: lists no file {_shown(name)}; expected a package made by bsexport pack"
+                f"{self.path / MANIFEST}: lists no file {printable(name)}; expected a package made by bsexport pack"
             )
         size, sha256 = self.files[name]
         try:
@@ -147,7 +147,7 @@ class Package:
             raise self.damaged(tensor, error) from error
         if (head.dtype, head.shape) != (tensor.dtype, tensor.shape):
             raise PackageError(
-                f"{self.path / WEIGHTS}: tensor {_shown(tensor.name)} is {head.dtype.name.lower()} {list(head.shape)}, "
+                f"{self.path / WEIGHTS}: tensor {printable(tensor.name)} is {head.dtype.name.lower()} {list(head.shape)}, "
                 f"but the manifest says {tensor.dtype.name.lower()} {list(tensor.shape)}; {_AGAIN}"
             )
         return head
@@ -158,7 +158,7 @@ class Package:
         where = self.path / MANIFEST
         for tensor in self.tensors:
             if tensor.arena_offset != align(end):
-                found = f"tensor {_shown(tensor.name)} has arena_offset {tensor.arena_offset}"
+                found = f"tensor {printable(tensor.name)} has arena_offset {tensor.arena_offset}"
                 _refuse(where, f"{found}, expected {align(end)}")
             end = tensor.arena_offset + self.head(tensor).nbytes
         if self.arena_bytes != end:
@@ -166,7 +166,7 @@ class Package:
 
     def _verify_tensor(self, tensor: Tensor) -> Iterator[str]:
         if hashlib.sha256(self.blob(tensor)).hexdigest() != tensor.sha256:
-            where = f"{self.path / WEIGHTS}: tensor {_shown(tensor.name)}"
+            where = f"{self.path / WEIGHTS}: tensor {printable(tensor.name)}"
             yield f"{where}: its sha256 differs from the manifest's; {_AGAIN}"
         try:
             codec.decode(self.blob(tensor))
@@ -178,7 +178,7 @@ class Package:
         end = 0
         for tensor in self.tensors:
             if any(memoryview(self._weights)[end : tensor.offset]):
-                where = f"the bytes before tensor {_shown(tensor.name)}"
+                where = f"the bytes before tensor {printable(tensor.name)}"
                 yield f"{self.path / WEIGHTS}: {where} are not zero; {_AGAIN}"
             end = tensor.offset + tensor.nbytes
 
@@ -246,9 +246,9 @@ def _tensors(manifest: dict[str, Any], where: Path) -> Iterator[Tensor]:
             _refuse(where, f"a tensor is {type(entry).__name__}, expected an object")
         tensor = _tensor(entry, where)
         if tensor.name in names:
-            _refuse(where, f"names tensor {_shown(tensor.name)} twice")
+            _refuse(where, f"names tensor {printable(tensor.name)} twice")
         if tensor.offset != align(end):
-            _refuse(where, f"tensor {_shown(tensor.name)} has offset {tensor.offset}, expected {align(end)}")
+            _refuse(where, f"tensor {printable(tensor.name)} has offset {tensor.offset}, expected {align(end)}")
         names.add(tensor.name)
         end = tensor.offset + tensor.nbytes
         yield tensor
@@ -290,7 +290,7 @@ def _refuse(where: Path, wrong: str) -> NoReturn:
     raise PackageError(f"{where}: {wrong}; {_AGAIN}")
 
 
-def _shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name from outside on one line: as it is, unless it has line breaks or other characters that do not print."""
     return name if name.isprintable() else ascii(name)
 

@@ -50,7 +50,7 @@ _REFUSALS = (
 class Session(ort.InferenceSession):  # type: ignore[misc]
     """An onnxruntime.InferenceSession that also owns the arena that its weights lie in.
 
-    graph: path or bytes of a graph whose weights are external in ARENA; other external files are never read.
+    graph: path or bytes of a graph whose weights are external in ARENA; from 1.31 on no other external file is read.
     arena: uint8, all its tensors, each at its offset.
     options: settings that zero copy needs are added, and the options then belong to this session.
     tensors: those of the arena. Only onnxruntime before 1.31 needs them: it copies them, and `arena` is then empty.
