@@ -110,7 +110,7 @@ def verdicts(packed: cases.Packed, plain: Path, found: dict[str, dict[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="a model directory, in place of MiniLM and BERT-base")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dry-run", action="store_true", help="print only, leave docs/results.md as it is")
     parser.add_argument("--work", type=Path, help="where models and packages are kept between runs")
     options = parser.parse_args()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ def machine() -> str:
     names = [line for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
     model = names[0].partition(": ")[2] if names else platform.machine()
     versions = f"Python {platform.python_version()}, onnxruntime {ort.__version__}, numpy {np.__version__}"
-    return f"{max(len(names), 1)} cores of {model}; {versions}"
+    # Other work on the machine lengthens every time; one busy core of our own is a load of 1.
+    return f"{max(len(names), 1)} cores of {model}; {versions}; load average {os.getloadavg()[2]:.1f}"
 
 
 def write(name: str, command: str, text: str) -> None:
