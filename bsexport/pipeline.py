@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from bsexport import prune
+from bsexport import layout, prune
 from bsexport.code import code, code_raw
 from bsexport.errors import RecipeError
 from bsexport.graph import rewrite
@@ -146,6 +146,7 @@ def code_parts(
 ) -> Iterator[TensorReport]:
     """Prune and code one tensor after the other and hand each blob to `add_blob`, which returns its offset."""
     left, arena_end = limit, 0
+    limits = layout.allowed(recipe.layout, recipe.family, recipe.order)
     done = _counter("coding", sum(part.weight.size for part in parts), progress)
     with ThreadPoolExecutor(threads) as pool:
         for part in parts:
@@ -154,7 +155,7 @@ def code_parts(
             if part.why:
                 coded = code_raw(weight.name, weights, part.why)
             else:
-                coded = code(weight.name, weights, recipe.step, recipe.order, pool, threads)
+                coded = code(weight.name, weights, recipe.step, limits, pool, threads)
             yield TensorReport.of(weight, coded, add_blob(coded.blob), align(arena_end), pruned=part.pruned)
             arena_end = align(arena_end) + weights.nbytes
             done(weight.size)

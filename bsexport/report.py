@@ -11,11 +11,12 @@ from typing import Any
 from bsexport.code import CodedTensor
 from bsexport.codebook import Histogram, merge, rank
 from bsexport.graph.rewrite import BlobPlace
-from bsexport.layout import best_order, eg_bits
+from bsexport.layout import best_code, code_bits, code_name
 from bsexport.prune import Threshold
 from bsexport.recipe import Recipe
 from bsexport.source import Weight
-from bsexport_runtime import codec
+from bsexport_runtime import codec, codes
+from bsexport_runtime.format import Layout
 from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH
 
 FP32_BYTES = 4
@@ -30,6 +31,8 @@ class TensorReport:
     arena_offset, nbytes: its place in the decoded arena. largest: the largest magnitude of a coded tensor.
     constant: made by the model's code, not in its checkpoint. pruned: whether it took part in pruning.
     zeros: weights that decode to 0 (not counted in an uncoded tensor).
+    level_code, run_code: families and orders, such as "rice 2" and "eg 0"; "" where there is no such stream. pairs:
+    whether the levels are coded two at a time.
     eg0_bits, eg_bits: exp-Golomb at order 0 and at the best order, eg_order, of the tensor's own ranks.
     why: the reason for leaving it uncoded, "" if it is coded. histogram: of its symbols; None if it is uncoded.
     """
@@ -47,8 +50,9 @@ class TensorReport:
     sha256: str
     largest: float
     layout: str
-    level_order: int
-    run_order: int
+    level_code: str
+    run_code: str
+    pairs: bool
     symbols: int
     constant: bool
     pruned: bool
@@ -65,7 +69,7 @@ class TensorReport:
         """The report of a tensor that was just coded."""
         head = codec.parse(coded.blob)
         counts = None if coded.symbols is None else coded.symbols.counts
-        order, bits = (0, 0) if counts is None else best_order(counts)
+        code, bits = (0, 0) if counts is None else best_code(counts)
         return cls(
             name=weight.name,
             dtype=head.dtype.name.lower(),
@@ -80,16 +84,17 @@ class TensorReport:
             sha256=hashlib.sha256(coded.blob).hexdigest(),
             largest=coded.largest,
             layout=head.layout.name,
-            level_order=head.level_order,
-            run_order=head.run_order,
+            level_code="" if coded.why else code_name(head.level_code),
+            run_code=code_name(head.run_code) if head.layout is Layout.RL else "",
+            pairs=head.pairs,
             symbols=head.symbols,
             constant=weight.constant,
             pruned=pruned,
             zeros=coded.symbols.zeros if coded.symbols else 0,
             entropy_bits=coded.symbols.entropy() if coded.symbols else 0.0,
-            eg0_bits=0 if counts is None else eg_bits(counts, 0),
+            eg0_bits=0 if counts is None else code_bits(counts, 0),
             eg_bits=bits,
-            eg_order=order,
+            eg_order=codes.order_of(code),
             why=coded.why,
             histogram=coded.symbols,
         )
@@ -133,7 +138,7 @@ class Report:
         codewords = sum(tensor.blob_bytes - tensor.head_bytes for tensor in coded)
         uncoded = sum(tensor.blob_bytes for tensor in self.tensors if tensor.why)
         histograms = [tensor.histogram for tensor in coded if tensor.histogram]
-        paper = eg_bits(rank(merge(histograms)).counts, 0) if histograms else 0
+        paper = code_bits(rank(merge(histograms)).counts, 0) if histograms else 0
         return {
             "weights": weights,
             "coded_weights": coded_weights,
@@ -214,21 +219,25 @@ def manifest_text(manifest: dict[str, Any]) -> str:
     total = {**manifest["summary"], "graph_bytes": sum(manifest["files"][name]["bytes"] for name in GRAPHS)}
     recipe = ", ".join(f"{key} {value}" for key, value in manifest["recipe"].items() if value not in (None, []))
     lines = [f"task {manifest['task']}; {recipe}", *_size_lines(total), *_rate_lines(total)]
-    lines.append(f"{'bits/weight':>11} {'zeros':>7} {'layout':6}  tensor")
+    lines.append("layouts with the code of levels, or of runs, then levels: E exp-Golomb, R Golomb-Rice, p in pairs")
+    lines.append(f"{'bits/weight':>11} {'zeros':>7} {'layout':10}  tensor")
     for tensor in manifest["tensors"]:
         bits = 8 * tensor["bytes"] / tensor["weights"]
-        orders = {
-            "RAW": "RAW",
-            "EG": f"EG{tensor['level_order']}",
-            "RL": f"RL{tensor['run_order']},{tensor['level_order']}",
-        }
         zeros = f"{tensor['zeros'] / tensor['weights']:7.1%}" if not tensor["why"] else f"{'-':>7}"
         shape = " x ".join(map(str, tensor["shape"]))
         why = f" ({tensor['why']})" if tensor["why"] else ""
         lines.append(
-            f"{bits:11.3f} {zeros} {orders[tensor['layout']]:6}  {tensor['name']}  {tensor['dtype']} {shape}{why}"
+            f"{bits:11.3f} {zeros} {_layout_text(tensor):10}  {tensor['name']}  {tensor['dtype']} {shape}{why}"
         )
     return "\n".join(lines)
+
+
+def _layout_text(tensor: dict[str, Any]) -> str:
+    """A tensor's layout and codes in short: "RAW", "EG E3", "BM R1p", "RL R2 E1"."""
+    short = [
+        code.replace("eg ", "E").replace("rice ", "R") for code in (tensor["run_code"], tensor["level_code"]) if code
+    ]
+    return f"{' '.join([tensor['layout'], *short])}{tensor['pairs'] * 'p'}"
 
 
 def draw_together(names: list[str]) -> list[str]:

@@ -1,12 +1,13 @@
-"""Exp-Golomb bitstreams in numpy: code lengths, the encoder, and a decoder that runs many streams in lock-step.
+"""Codewords in numpy: their lengths, the encoder, and a decoder that runs many bitstreams in lock-step.
 
-The code and the bitstream are those of docs/format.md, section 3. Values are below 65536, as in level and run streams,
-but for the encoder, which the codebook uses too.
+Codes and bitstreams are those of docs/format.md, section 3; a code is named by its byte, family * 16 + order. Values
+are below 65536, as in level and run streams, but for the encoder, which the codebook uses too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import IntEnum
 from functools import cache
 from typing import NamedTuple
 
@@ -16,14 +17,41 @@ from numpy.typing import NDArray
 SLOP_BYTES = 8
 """Bytes that have to follow the last stream in the buffer given to `decode`."""
 
+MAX_ORDER = 15
+
+_ESCAPE = 16  # zero bits that turn a Golomb-Rice codeword into an exp-Golomb one
 _WINDOW = 16  # bits of one look-up
 _ROWS = 1 << _WINDOW
 _SLOTS = 4  # values of one look-up: as many uint16 as a uint64 has
 _STEPS = 128  # look-ups between two checks of which streams are done
-_LONGEST = 33  # bits of the longest codeword of a value below 65536
+_LONGEST = 47  # bits of the longest codeword of a value below 65536
 _WITHIN_UNIT = np.uint64(31)
 _TO_WINDOW = np.uint64(64 - _WINDOW)
 _NO_CODEWORD = np.int64(1) << 48  # moves a stream past its end, whatever its length
+
+
+class Family(IntEnum):
+    """The upper four bits of a code byte."""
+
+    EXP_GOLOMB = 0
+    GOLOMB_RICE = 1
+
+    def code(self, order: int) -> int:
+        """The code byte of this family in an order from 0 to 15."""
+        return self << 4 | order
+
+
+def family_of(code: int) -> Family:
+    """The family of a code byte."""
+    return Family(code >> 4)
+
+
+def order_of(code: int) -> int:
+    """The order of a code byte."""
+    return code & MAX_ORDER
+
+
+MAX_CODE = max(Family).code(MAX_ORDER)
 
 
 class Streams(NamedTuple):
@@ -31,24 +59,46 @@ class Streams(NamedTuple):
 
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    orders: NDArray[np.int64]
+    codes: NDArray[np.int64]
     counts: NDArray[np.int64]
 
 
-def code_lengths(values: NDArray[np.int64], order: int) -> NDArray[np.int64]:
-    """Bits of each value's codeword: 2 * floor(log2(x + 2^k)) - k + 1, for values below 2^52."""
-    return 2 * _bit_lengths(values + (1 << order)) - 1 - order
+def code_lengths(values: NDArray[np.int64], code: int) -> NDArray[np.int64]:
+    """Bits of each value's codeword, for values from 0 to 2^52."""
+    order = order_of(code)
+    if family_of(code) is Family.EXP_GOLOMB:
+        return 2 * _bit_lengths(values + (1 << order)) - 1 - order
+    quotients = values >> order
+    escaped = np.maximum(values - (_ESCAPE << order), 0)
+    return np.where(
+        quotients < _ESCAPE, quotients + 1 + order, _ESCAPE + code_lengths(escaped, Family.EXP_GOLOMB.code(order))
+    )
 
 
-def encode(values: NDArray[np.int64], order: int) -> bytes:
+def encode(values: NDArray[np.int64], code: int) -> bytes:
     """The bitstream of some values, int64 [n] from 0 to 2^31, zero bits up to a whole byte."""
-    lengths = code_lengths(values, order)
+    return np.packbits(encode_bits(values, code)).tobytes()
+
+
+def encode_bits(values: NDArray[np.int64], code: int) -> NDArray[np.uint8]:
+    """The bits of the values' codewords, one an element: uint8."""
+    lengths = code_lengths(values, code)
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if ends.size else 0
     # One number per bit of the stream: how many bits of its codeword come after it.
     after = np.repeat(ends, lengths) - 1 - np.arange(total)
-    bits = np.repeat(values + (1 << order), lengths) >> after & 1
-    return np.packbits(bits.astype(np.uint8)).tobytes()
+    bits = np.repeat(_codewords(values, code), lengths) >> after & 1
+    return bits.astype(np.uint8)
+
+
+def _codewords(values: NDArray[np.int64], code: int) -> NDArray[np.int64]:
+    """Each value's codeword as a number: what follows its leading zeros."""
+    order = order_of(code)
+    if family_of(code) is Family.EXP_GOLOMB:
+        return values + (1 << order)
+    # Either 1 and the low bits of x, or x - 16 * 2^k + 2^k: both are x + 2^k less some multiple of 2^k.
+    codewords: NDArray[np.int64] = values + ((1 - np.minimum(values >> order, _ESCAPE)) << order)
+    return codewords
 
 
 def decode(data: NDArray[np.uint8], streams: Streams) -> Iterator[NDArray[np.uint16] | None]:
@@ -57,27 +107,27 @@ def decode(data: NDArray[np.uint8], streams: Streams) -> Iterator[NDArray[np.uin
 
     data: uint8, a multiple of 4 bytes, SLOP_BYTES past the last stream included; counts are at least 1.
     """
-    tables = _stack(tuple(sorted(set(streams.orders.tolist()))))
+    tables = _stack(tuple(sorted(set(streams.codes.tolist()))))
     for stream, pieces in enumerate(_look_up(data, streams, tables)):
         rows = np.concatenate(pieces)
-        count, order = int(streams.counts[stream]), int(streams.orders[stream])
+        count, code = int(streams.counts[stream]), int(streams.codes[stream])
         values = np.compress(tables.taken.take(rows).view(np.bool_), tables.values.take(rows).view(np.uint16))[:count]
         start, length = int(streams.starts[stream]), int(streams.lengths[stream])
-        bits = int(_lengths(order).take(values).sum(dtype=np.int64))
+        bits = int(_lengths(code).take(values).sum(dtype=np.int64))
         left = 8 * length - bits
         whole = values.size == count and 0 <= left < 8
         yield values if whole and not data[start + length - 1] & ((1 << left) - 1) else None
 
 
 class _Tables(NamedTuple):
-    """What the next 16 bits of a stream hold, for one order or for several, one after another.
+    """What the next 16 bits of a stream hold, for one code or for several, one after another.
 
     values: uint64 [rows], four uint16 values; taken: uint32 [rows], which of them count, one byte each;
     sizes: uint8 [rows], how many; bits: uint8 [rows], their codewords' length, 0 where the first codeword is longer
     than 16 bits. Then come 65536 rows that hold their own number, for those, and one that holds nothing.
     """
 
-    orders: tuple[int, ...]
+    codes: tuple[int, ...]
     values: NDArray[np.uint64]
     taken: NDArray[np.uint32]
     sizes: NDArray[np.uint8]
@@ -92,7 +142,7 @@ def _look_up(data: NDArray[np.uint8], streams: Streams, tables: _Tables) -> list
     pieces: list[list[NDArray[np.uint32]]] = [[] for _ in streams.starts]
     live = np.arange(len(pieces))
     left = streams.counts
-    base = np.searchsorted(tables.orders, streams.orders) * _ROWS
+    base = np.searchsorted(tables.codes, streams.codes) * _ROWS
     position = 8 * streams.starts
     end = position + 8 * streams.lengths
     while live.size:
@@ -134,36 +184,47 @@ def _run(
         np.add(position, bits, out=position)
         if np.count_nonzero(bits) < bits.size:
             lanes = np.flatnonzero(bits == 0)
-            _take_long(word[lanes], lanes, tables, position, base, row)
+            _take_long(_next_64_bits(words, position[lanes]), lanes, tables, position, base, row)
+
+
+def _next_64_bits(words: NDArray[np.uint64], position: NDArray[np.int64]) -> NDArray[np.uint64]:
+    unit, shift = position >> 5, position.view(np.uint64) & _WITHIN_UNIT
+    after = words.take(unit + 1, mode="clip") & np.uint64(0xFFFFFFFF)
+    bits: NDArray[np.uint64] = np.left_shift(words.take(unit, mode="clip"), shift)
+    bits |= np.right_shift(after, np.uint64(32) - shift)
+    return bits
 
 
 def _take_long(
-    words: NDArray[np.uint64],
+    bits: NDArray[np.uint64],
     lanes: NDArray[np.int64],
     tables: _Tables,
     position: NDArray[np.int64],
     base: NDArray[np.int64],
     row: NDArray[np.int64],
 ) -> None:
-    """Decode the codewords of 17 to 33 bits that some lanes are at: words holds the bits from there on, 33 or more."""
-    order = np.asarray(tables.orders)[base[lanes] // _ROWS]
-    top = (words >> np.uint64(64 - 17)).astype(np.int64)
-    zeros = 17 - _bit_lengths(top)
-    length = 2 * zeros + 1 + order
-    value = (words >> (64 - length).astype(np.uint64)).astype(np.int64) - (1 << order)
+    """Decode the codewords of 17 to 47 bits that some lanes are at: bits holds the next 64."""
+    codes = np.asarray(tables.codes)[base[lanes] // _ROWS]
+    order, rice = codes & MAX_ORDER, codes >> 4 == Family.GOLOMB_RICE
+    zeros = 48 - _bit_lengths((bits >> np.uint64(16)).astype(np.int64))
+    quotient = np.where(rice, np.minimum(zeros, _ESCAPE), 0)
+    length = 2 * zeros - quotient + 1 + order
+    codeword = bits >> (64 - np.minimum(length, _LONGEST)).astype(np.uint64)
+    value = codeword.astype(np.int64) + ((quotient - 1) << order)
     valid = (length <= _LONGEST) & (value < _ROWS)
-    row[lanes] = len(tables.orders) * _ROWS + np.where(valid, value, _ROWS)
+    row[lanes] = len(tables.codes) * _ROWS + np.where(valid, value, _ROWS)
     position[lanes] += np.where(valid, length, _NO_CODEWORD)
 
 
-def _stack(orders: tuple[int, ...]) -> _Tables:
-    parts = [_table(order) for order in orders] + [_single_values()]
-    return _Tables(orders, *(np.concatenate(column) for column in list(zip(*parts, strict=True))[1:]))
+def _stack(codes: tuple[int, ...]) -> _Tables:
+    parts = [_table(code) for code in codes] + [_single_values()]
+    return _Tables(codes, *(np.concatenate(column) for column in list(zip(*parts, strict=True))[1:]))
 
 
 @cache
-def _table(order: int) -> _Tables:
-    """The rows of one order: as many codewords as fit the 16 bits, four at most."""
+def _table(code: int) -> _Tables:
+    """The rows of one code: as many codewords as fit the 16 bits, four at most."""
+    order, rice = order_of(code), family_of(code) is Family.GOLOMB_RICE
     window = np.arange(_ROWS, dtype=np.int64)
     values = np.zeros((_ROWS, _SLOTS), dtype=np.uint16)
     taken = np.zeros((_ROWS, _SLOTS), dtype=np.bool_)
@@ -171,13 +232,16 @@ def _table(order: int) -> _Tables:
     fits = np.ones(_ROWS, dtype=np.bool_)
     for slot in range(_SLOTS):
         rest = window << bits & (_ROWS - 1)
-        length = 2 * (_WINDOW - _bit_lengths(rest)) + 1 + order
+        zeros = _WINDOW - _bit_lengths(rest)
+        quotient = zeros if rice else np.zeros_like(zeros)
+        length = 2 * zeros - quotient + 1 + order
         fits &= bits + length <= _WINDOW
-        values[:, slot] = np.where(fits, (rest >> np.maximum(_WINDOW - length, 0)) - (1 << order), 0)
+        value = (rest >> np.maximum(_WINDOW - length, 0)) + ((quotient - 1) << order)
+        values[:, slot] = np.where(fits, value, 0)
         taken[:, slot] = fits
         bits += np.where(fits, length, 0)
     sizes = taken.sum(axis=1, dtype=np.uint8)
-    return _Tables((order,), values.view(np.uint64)[:, 0], taken.view(np.uint32)[:, 0], sizes, bits.astype(np.uint8))
+    return _Tables((code,), values.view(np.uint64)[:, 0], taken.view(np.uint32)[:, 0], sizes, bits.astype(np.uint8))
 
 
 @cache
@@ -196,5 +260,5 @@ def _bit_lengths(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @cache
-def _lengths(order: int) -> NDArray[np.uint8]:
-    return code_lengths(np.arange(1 << 16, dtype=np.int64), order).astype(np.uint8)
+def _lengths(code: int) -> NDArray[np.uint8]:
+    return code_lengths(np.arange(1 << 16, dtype=np.int64), code).astype(np.uint8)
