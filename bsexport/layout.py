@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +87,12 @@ def code_name(code: int) -> str:
 
 def code_bits(counts: Int64s, code: int) -> int:
     """Bits of all codewords when value x occurs counts[x] times."""
-    return int(counts @ codes.code_lengths(np.arange(counts.size, dtype=np.int64), code))
+    return int(counts @ _code_lengths(code, 1 << counts.size.bit_length())[: counts.size])
+
+
+@cache
+def _code_lengths(code: int, values: int) -> Int64s:
+    return codes.code_lengths(np.arange(values, dtype=np.int64), code)
 
 
 def best_code(
