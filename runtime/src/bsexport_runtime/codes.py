@@ -23,7 +23,8 @@ _ESCAPE = 16  # zero bits that turn a Golomb-Rice codeword into an exp-Golomb on
 _WINDOW = 16  # bits of one look-up
 _ROWS = 1 << _WINDOW
 _SLOTS = 4  # values of one look-up: as many uint16 as a uint64 has
-_STEPS = 128  # look-ups between two checks of which streams are done
+_STEPS = 64  # look-ups between two checks of which streams are done
+_GROUP_PIECES = 1 << 10  # look-ups / _STEPS whose values are read together: what they take stays in the cache
 _LONGEST = 47  # bits of the longest codeword of a value below 65536
 _WITHIN_UNIT = np.uint64(31)
 _TO_WINDOW = np.uint64(64 - _WINDOW)
@@ -108,39 +109,80 @@ def decode(data: NDArray[np.uint8], streams: Streams) -> Iterator[NDArray[np.uin
     data: uint8, a multiple of 4 bytes, SLOP_BYTES past the last stream included; counts are at least 1.
     """
     tables = _stack(tuple(sorted(set(streams.codes.tolist()))))
-    for stream, pieces in enumerate(_look_up(data, streams, tables)):
-        rows = np.concatenate(pieces)
-        count, code = int(streams.counts[stream]), int(streams.codes[stream])
-        values = np.compress(tables.taken.take(rows).view(np.bool_), tables.values.take(rows).view(np.uint16))[:count]
-        start, length = int(streams.starts[stream]), int(streams.lengths[stream])
-        bits = int(_lengths(code).take(values).sum(dtype=np.int64))
-        left = 8 * length - bits
-        whole = values.size == count and 0 <= left < 8
-        yield values if whole and not data[start + length - 1] & ((1 << left) - 1) else None
+    pieces, first = _look_up(data, streams, tables)
+    begin = 0
+    while begin < streams.counts.size:
+        end = max(begin + 1, int(first.searchsorted(first[begin] + _GROUP_PIECES, "right")) - 1)
+        group = Streams(*(column[begin:end] for column in streams))
+        rows = pieces[first[begin] : first[end]].ravel()
+        yield from _read(data, group, tables, rows, _STEPS * (first[begin:end] - first[begin]))
+        begin = end
 
 
-class _Tables(NamedTuple):
-    """What the next 16 bits of a stream hold, for one code or for several, one after another.
+def _read(
+    data: NDArray[np.uint8],
+    streams: Streams,
+    tables: _Tables,
+    rows: NDArray[np.uint32],
+    begins: NDArray[np.int64],
+) -> Iterator[NDArray[np.uint16] | None]:
+    """What `decode` gives for some streams, whose look-ups stand one after another in rows, from `begins` on."""
+    found = np.add.reduceat(tables.rows.sizes.take(rows), begins, dtype=np.int64)
+    values = np.compress(tables.rows.taken.take(rows).view(np.bool_), tables.rows.values.take(rows).view(np.uint16))
+    starts = np.cumsum(found) - found
+    place = np.repeat(np.searchsorted(tables.codes, streams.codes).astype(np.int32) * _ROWS, found)
+    place += values
+    lengths = np.append(tables.lengths.take(place), np.uint8(0))
+    # Every second sum is that of a stream's own codewords; those between are of what the last look-ups read too much.
+    ends = starts + np.minimum(found, streams.counts)
+    bits = np.add.reduceat(lengths, np.stack([starts, ends], axis=1).ravel(), dtype=np.int64)[::2]
+    left = 8 * streams.lengths - bits
+    padding = data[streams.starts + streams.lengths - 1] & ((1 << np.clip(left, 0, 7)) - 1)
+    good = (found >= streams.counts) & (left >= 0) & (left < 8) & (padding == 0)
+    for start, end, whole in zip(starts.tolist(), ends.tolist(), good.tolist(), strict=True):
+        yield values[start:end] if whole else None
+
+
+class _Rows(NamedTuple):
+    """What the next 16 bits of a stream hold.
 
     values: uint64 [rows], four uint16 values; taken: uint32 [rows], which of them count, one byte each;
     sizes: uint8 [rows], how many; bits: uint8 [rows], their codewords' length, 0 where the first codeword is longer
-    than 16 bits. Then come 65536 rows that hold their own number, for those, and one that holds nothing.
+    than 16 bits.
     """
 
-    codes: tuple[int, ...]
     values: NDArray[np.uint64]
     taken: NDArray[np.uint32]
     sizes: NDArray[np.uint8]
     bits: NDArray[np.uint8]
 
 
-def _look_up(data: NDArray[np.uint8], streams: Streams, tables: _Tables) -> list[list[NDArray[np.uint32]]]:
-    """The rows of the tables that each stream goes through, in pieces: as many as its values need or its bytes give,
-    and some more."""
+class _Tables(NamedTuple):
+    """The tables of several codes, one after another.
+
+    rows: 65536 of each code, then 65536 that hold their own number, for long codewords, and one that holds nothing.
+    orders: int64 [codes]; escapes: int64 [codes], zero bits of the escape, 0 if the code has none;
+    lengths: uint8 [codes * 65536], bits of the codewords of all values.
+    """
+
+    codes: tuple[int, ...]
+    rows: _Rows
+    orders: NDArray[np.int64]
+    escapes: NDArray[np.int64]
+    lengths: NDArray[np.uint8]
+
+
+def _look_up(
+    data: NDArray[np.uint8], streams: Streams, tables: _Tables
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """The rows of the tables that each stream goes through: as many as its values need or its bytes give, and more.
+
+    They come in pieces, uint32 [pieces, _STEPS]; those of stream i are first[i] to first[i + 1] - 1.
+    """
     units = data.view(">u4").astype(np.uint64)
     words = units[:-1] << np.uint64(32) | units[1:]
-    pieces: list[list[NDArray[np.uint32]]] = [[] for _ in streams.starts]
-    live = np.arange(len(pieces))
+    rounds: list[tuple[NDArray[np.int64], NDArray[np.uint32]]] = []
+    live = np.arange(streams.counts.size)
     left = streams.counts
     base = np.searchsorted(tables.codes, streams.codes) * _ROWS
     position = 8 * streams.starts
@@ -148,13 +190,19 @@ def _look_up(data: NDArray[np.uint8], streams: Streams, tables: _Tables) -> list
     while live.size:
         chunk = np.empty((_STEPS, live.size), dtype=np.int64)
         _run(words, tables, position, base, chunk)
-        for lane, rows in zip(live.tolist(), chunk.T.astype(np.uint32, order="C"), strict=True):
-            pieces[lane].append(rows)
-        left = left - tables.sizes.take(chunk).sum(axis=0, dtype=np.int64)
+        rounds.append((live, chunk.T.astype(np.uint32, order="C")))
+        left = left - tables.rows.sizes.take(chunk).sum(axis=0, dtype=np.int64)
         more = (left > 0) & (position < end)
         if not more.all():
             live, left, position, base, end = (lane[more] for lane in (live, left, position, base, end))
-    return pieces
+    first = np.zeros(streams.counts.size + 1, dtype=np.int64)
+    for lanes, _ in rounds:
+        first[lanes + 1] += 1
+    np.cumsum(first, out=first)
+    pieces = np.empty((int(first[-1]), _STEPS), dtype=np.uint32)
+    for number, (lanes, rows) in enumerate(rounds):
+        pieces[first[lanes] + number] = rows
+    return pieces, first
 
 
 def _run(
@@ -180,7 +228,7 @@ def _run(
         np.left_shift(word, shift, out=word)
         np.right_shift(word, _TO_WINDOW, out=shift)
         np.add(shift.view(np.int64), base, out=row)
-        tables.bits.take(row, out=bits, mode="clip")
+        tables.rows.bits.take(row, out=bits, mode="clip")
         np.add(position, bits, out=position)
         if np.count_nonzero(bits) < bits.size:
             lanes = np.flatnonzero(bits == 0)
@@ -204,10 +252,10 @@ def _take_long(
     row: NDArray[np.int64],
 ) -> None:
     """Decode the codewords of 17 to 47 bits that some lanes are at: bits holds the next 64."""
-    codes = np.asarray(tables.codes)[base[lanes] // _ROWS]
-    order, rice = codes & MAX_ORDER, codes >> 4 == Family.GOLOMB_RICE
+    code = base[lanes] >> _WINDOW
+    order, most = tables.orders[code], tables.escapes[code]
     zeros = 48 - _bit_lengths((bits >> np.uint64(16)).astype(np.int64))
-    quotient = np.where(rice, np.minimum(zeros, _ESCAPE), 0)
+    quotient = np.minimum(zeros, most)
     length = 2 * zeros - quotient + 1 + order
     codeword = bits >> (64 - np.minimum(length, _LONGEST)).astype(np.uint64)
     value = codeword.astype(np.int64) + ((quotient - 1) << order)
@@ -217,12 +265,19 @@ def _take_long(
 
 
 def _stack(codes: tuple[int, ...]) -> _Tables:
-    parts = [_table(code) for code in codes] + [_single_values()]
-    return _Tables(codes, *(np.concatenate(column) for column in list(zip(*parts, strict=True))[1:]))
+    parts = [*(_table(code) for code in codes), _single_values()]
+    rice = [family_of(code) is Family.GOLOMB_RICE for code in codes]
+    return _Tables(
+        codes,
+        _Rows(*(np.concatenate(column) for column in zip(*parts, strict=True))),
+        orders=np.array([order_of(code) for code in codes], dtype=np.int64),
+        escapes=np.where(rice, np.int64(_ESCAPE), np.int64(0)),
+        lengths=np.concatenate([_lengths(code) for code in codes] or [np.empty(0, np.uint8)]),
+    )
 
 
 @cache
-def _table(code: int) -> _Tables:
+def _table(code: int) -> _Rows:
     """The rows of one code: as many codewords as fit the 16 bits, four at most."""
     order, rice = order_of(code), family_of(code) is Family.GOLOMB_RICE
     window = np.arange(_ROWS, dtype=np.int64)
@@ -241,17 +296,17 @@ def _table(code: int) -> _Tables:
         taken[:, slot] = fits
         bits += np.where(fits, length, 0)
     sizes = taken.sum(axis=1, dtype=np.uint8)
-    return _Tables((code,), values.view(np.uint64)[:, 0], taken.view(np.uint32)[:, 0], sizes, bits.astype(np.uint8))
+    return _Rows(values.view(np.uint64)[:, 0], taken.view(np.uint32)[:, 0], sizes, bits.astype(np.uint8))
 
 
 @cache
-def _single_values() -> _Tables:
+def _single_values() -> _Rows:
     values = np.zeros((_ROWS + 1, _SLOTS), dtype=np.uint16)
     values[:_ROWS, 0] = np.arange(_ROWS)
     taken = np.zeros((_ROWS + 1, _SLOTS), dtype=np.bool_)
     taken[:_ROWS, 0] = True
     sizes = taken[:, 0].astype(np.uint8)
-    return _Tables((), values.view(np.uint64)[:, 0], taken.view(np.uint32)[:, 0], sizes, np.zeros_like(sizes))
+    return _Rows(values.view(np.uint64)[:, 0], taken.view(np.uint32)[:, 0], sizes, np.zeros_like(sizes))
 
 
 def _bit_lengths(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -261,4 +316,4 @@ def _bit_lengths(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @cache
 def _lengths(code: int) -> NDArray[np.uint8]:
-    return code_lengths(np.arange(1 << 16, dtype=np.int64), code).astype(np.uint8)
+    return code_lengths(np.arange(_ROWS, dtype=np.int64), code).astype(np.uint8)

@@ -26,6 +26,7 @@ name = "numpy"
 Words = NDArray[np.unsignedinteger[Any]]
 Values = NDArray[np.uint16] | None
 
+_COUNTING = np.arange(format.MAX_BLOCK_WEIGHTS)
 _BATCH_BLOCKS = 2048
 _BATCH_WEIGHTS = 1 << 23
 _BATCH_BYTES = 1 << 23
@@ -216,11 +217,10 @@ def _ones(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[n
 def _place_block(job: _Job, block: int, crc: int, decoded: Iterator[NDArray[np.uint16] | None]) -> None:
     """Check one block and write its weights; takes its streams, if it has any, from `decoded`."""
     head = job.head
-    where = f"blob: block {block} of {head.blocks}"
     stored = int(job.index.crcs[block])
     if crc != stored:
         text = f"CRC-32C is {crc:#010x}, stored is {stored:#010x}: damaged"
-        raise BlobError(Status.BLOCK_CRC, f"{where}: {text}", block)
+        raise BlobError(Status.BLOCK_CRC, f"blob: block {block} of {head.blocks}: {text}", block)
     begin, end = (int(bound - job.weight_bounds[job.first]) for bound in job.weight_bounds[block : block + 2])
     if head.layout is Layout.RAW:
         payload = job.payload[job.byte_bounds[block] : job.byte_bounds[block + 1]]
@@ -234,7 +234,8 @@ def _place_block(job: _Job, block: int, crc: int, decoded: Iterator[NDArray[np.u
     else:
         good = _place_runs(job, block, out, decoded)
     if not good:
-        raise BlobError(Status.BAD_STREAM, f"{where}: not the codewords of its {end - begin} weights", block)
+        text = f"not the codewords of its {end - begin} weights"
+        raise BlobError(Status.BAD_STREAM, f"blob: block {block} of {head.blocks}: {text}", block)
 
 
 def _place_symbols(job: _Job, out: Words, symbols: Values) -> bool:
@@ -254,7 +255,8 @@ def _place_runs(job: _Job, block: int, out: Words, decoded: Iterator[Values]) ->
     runs, words = next(decoded), _coded_words(job, coded, next(decoded))
     if runs is None or words is None:
         return False
-    places = np.cumsum(runs, dtype=np.int64) + np.arange(coded)
+    places = np.cumsum(runs, dtype=np.int64)
+    places += _COUNTING[:coded]
     if places[-1] >= out.size:
         return False
     out[places] = words
