@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ PAGE, PLOT = DOCS / "results.md", DOCS / "codec.svg"
 BEGIN, END = "<!-- codec: begin -->", "<!-- codec: end -->"
 SLOW_SECONDS = 0.3  # no further run of what has taken so long in all
 RUNS = 5
+STEP = 2.0**-8
 TYPES = {1: DType.INT8, 2: DType.INT16, 4: DType.INT32}
 
 
@@ -67,18 +69,23 @@ class Set:
     streams: dict[str, float] = field(default_factory=dict)
 
 
-def ours(name: str, backend: Codec, limits: Allowed) -> Coder:
-    """This codec, with the choice of the layout in the time of encoding; decoding goes into a warm buffer."""
-    buffers: dict[tuple[DType, int], np.ndarray[Any, Any]] = {}
+class Ours(Coder):
+    """This codec. Encoding has the choice of the layout in its time; decoding takes all tensors of a set in one call,
+    as loading does, into warm buffers."""
 
-    def encode(levels: np.ndarray[Any, Any]) -> bytes:
+    def __init__(self, name: str, backend: Codec, limits: Allowed) -> None:
+        self.backend, self.limits = backend, limits
+        self.buffers: dict[DType, list[np.ndarray[Any, Any]]] = {}
+        super().__init__(name, self._encode, self._refuse)
+
+    def _encode(self, levels: np.ndarray[Any, Any]) -> bytes:
         wide = levels.astype(np.int32)
         symbols = codebook.rank(codebook.count(wide))
-        coding = layout.choose(symbols, wide, limits)
-        return backend.encode(
+        coding = layout.choose(symbols, wide, self.limits)
+        return self.backend.encode(
             wide,
             dtype=DType.FLOAT32,
-            step=2.0**-8,
+            step=STEP,
             codebook=symbols.levels,
             layout=coding.layout,
             level_code=coding.level_code,
@@ -86,29 +93,35 @@ def ours(name: str, backend: Codec, limits: Allowed) -> Coder:
             pair_classes=coding.pair_classes,
         )
 
-    def decode_as(coded: bytes, out_type: DType, count: int) -> np.ndarray[Any, Any]:
-        out = buffers.setdefault((out_type, count), np.zeros(count, out_type.storage))
-        backend.decode_into([coded], [out], out_type=out_type)
-        return out
+    def decode_all(self, coded: list[bytes], like: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        widest = max(levels.itemsize for levels in like)
+        return self._decode(coded, TYPES[widest])
 
-    def decode(coded: bytes, dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
-        return decode_as(coded, TYPES[dtype.itemsize], count)
+    def decode_floats(self, coded: list[bytes]) -> list[np.ndarray[Any, Any]]:
+        return self._decode(coded, DType.FLOAT32)
 
-    def floats(coded: bytes) -> np.ndarray[Any, Any]:
-        return decode_as(coded, DType.FLOAT32, backend.parse(coded).weights)
+    def _decode(self, coded: list[bytes], out_type: DType) -> list[np.ndarray[Any, Any]]:
+        sizes = [self.backend.parse(blob).weights for blob in coded]
+        outs = self.buffers.get(out_type, [])
+        if [out.size for out in outs] != sizes:
+            outs = self.buffers[out_type] = [np.zeros(size, out_type.storage) for size in sizes]
+        self.backend.decode_into(coded, outs, out_type=out_type)
+        return outs
 
-    return Coder(name, encode, decode, len, floats)
+    @staticmethod
+    def _refuse(coded: Any, dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
+        raise NotImplementedError("decode_all decodes")
 
 
 def our_coders() -> tuple[list[Coder], list[str]]:
     """The native codec, the same with the paper's family alone, and numpy; and a line for what is not there."""
-    numpy = ours("**bsx** (numpy fallback)", codec.numpy_codec(), Allowed())
+    numpy = Ours("**bsx** (numpy fallback)", codec.numpy_codec(), Allowed())
     try:
         native = codec.native_codec()
     except BackendError as error:
         return [numpy], [f"native bsx ({error})"]
     paper = Allowed(families=(Family.EXP_GOLOMB,))
-    return [ours("**bsx**", native, Allowed()), ours("**bsx**, exp-Golomb only", native, paper), numpy], []
+    return [Ours("**bsx**", native, Allowed()), Ours("**bsx**, exp-Golomb only", native, paper), numpy], []
 
 
 def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
@@ -127,18 +140,19 @@ def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
 def measure(coder: Coder, levels: tensors.Levels) -> Row:
     """One coder on one set, tensor by tensor. Raises AssertionError if anything decodes to something else."""
     row = Row(coder.name, levels.weights)
+    coded = []
     for tensor in levels.tensors:
-        spent, coded = seconds(lambda tensor=tensor: coder.encode(tensor))
+        spent, one = seconds(partial(coder.encode, tensor))
         row.encode += spent
-        row.coded_bytes += coder.size(coded)
-        spent, decoded = seconds(lambda coded=coded, tensor=tensor: coder.decode(coded, tensor.dtype, tensor.size))
-        row.decode += spent
-        assert np.array_equal(decoded.reshape(tensor.shape), tensor), f"{coder.name} on {levels.name}"
-        if coder.floats is not None:
-            floats = coder.floats
-            spent, weights = seconds(lambda coded=coded, floats=floats: floats(coded))
-            row.floats = (row.floats or 0.0) + spent
-            assert np.array_equal(weights.reshape(tensor.shape), tensor * np.float32(2.0**-8))
+        row.coded_bytes += coder.size(one)
+        coded.append(one)
+    row.decode, decoded = seconds(lambda: coder.decode_all(coded, levels.tensors))
+    for found, tensor in zip(decoded, levels.tensors, strict=True):
+        assert np.array_equal(found.reshape(tensor.shape), tensor), f"{coder.name} on {levels.name}"
+    if isinstance(coder, Ours):
+        row.floats, decoded = seconds(lambda: coder.decode_floats(coded))
+        for found, tensor in zip(decoded, levels.tensors, strict=True):
+            assert np.array_equal(found.reshape(tensor.shape), tensor * np.float32(STEP)), coder.name
     return row
 
 
@@ -146,7 +160,7 @@ def measure_set(levels: tensors.Levels, coders: Sequence[Coder]) -> Set:
     copy = 0.0
     for tensor in levels.tensors:
         weights, out = tensor.astype(np.float32), np.zeros(tensor.shape, np.float32)
-        copy += seconds(lambda out=out, weights=weights: np.copyto(out, weights))[0]
+        copy += seconds(partial(np.copyto, out, weights))[0]
     entropy = levels.entropy() / levels.weights
     found = Set(levels.name, levels.weights, levels.zeros(), entropy, copy, streams=parts(levels))
     for coder in coders:
@@ -291,17 +305,19 @@ def main() -> None:
     for line in absent:
         print(f"ABSENT: {line}")
 
-    def measured(sets: Iterable[tensors.Levels]) -> list[Set]:
-        return [measure_set(levels, [*mine, *others]) for levels in sets if arguments.only in levels.name]
-
+    real: list[Set] = []
+    synthetic: list[Set] = []
     if arguments.model is None:
         absent.append("real weights (no --model was given)")
-    real = measured(tensors.of_model(arguments.name, arguments.model)) if arguments.model else []
-    synthetic = measured(tensors.synthetic(arguments.side))
-    if not arguments.dry_run:
-        shown = [found for found in real if "pruned 80%" in found.name or "pruned 90%" in found.name][:3]
-        plot(shown or synthetic[:3], PLOT)
-        write(section(synthetic, real, absent), PAGE)
+    sources = [(real, tensors.of_model(arguments.name, arguments.model))] if arguments.model else []
+    sources.append((synthetic, tensors.synthetic(arguments.side)))
+    for found, source in sources:
+        for levels in source:
+            if arguments.only in levels.name:
+                found.append(measure_set(levels, [*mine, *others]))
+                if not arguments.dry_run:  # after each set, so that a run that is ended has something to show
+                    plot([*real, *synthetic][:3], PLOT)
+                    write(section(synthetic, real, absent), PAGE)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,20 @@ Levels = npt.NDArray[np.signedinteger[Any]]
 TABLE_ENTRY_BITS = 16  # what an entropy coder's model is charged for a symbol, besides the symbol itself
 
 
-@dataclass(frozen=True)
+@dataclass
 class Coder:
     """encode: levels, int8, int16 or int32, the narrowest that holds them, to something that `size` gives the bytes of;
-    decode: that and the type and number of the levels, to the levels. floats: the same to float32 weights, if it can.
+    decode: that and the type and number of the levels, to the levels.
     """
 
     name: str
     encode: Callable[[Levels], Any]
     decode: Callable[[Any, np.dtype[Any], int], Levels]
     size: Callable[[Any], int] = len
-    floats: Callable[[Any], npt.NDArray[np.float32]] | None = None
+
+    def decode_all(self, coded: list[Any], like: Sequence[Levels]) -> list[Levels]:
+        """All tensors of a set, one after another."""
+        return [self.decode(one, levels.dtype, levels.size) for one, levels in zip(coded, like, strict=True)]
 
 
 def peers() -> tuple[list[Coder], list[str]]:
