@@ -35,9 +35,8 @@ def main() -> None:
     if not (model_directory / "model.safetensors").is_file():
         train(pixels[~held_out], labels[~held_out], model_directory)
     fp32 = (model_directory / "model.safetensors").stat().st_size
-    print(
-        f"\n{'prune':>6} {'step':>6} {'weights':>10} {'of fp32':>8} {'accuracy':>9}   on {held_out.sum()} held-out digits"
-    )
+    print(f"\naccuracy on {held_out.sum()} digits that were held out")
+    print(f"{'prune':>6} {'step':>6} {'weights':>10} {'of fp32':>8} {'accuracy':>9}")
     dense = torch_accuracy(model_directory, pixels[held_out], labels[held_out])
     print(f"{'':>6} {'fp32':>6} {fp32:>10,} {1:>8.1%} {dense:>9.1%}   PyTorch")
     for prune, step in RECIPES:
