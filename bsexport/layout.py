@@ -181,7 +181,8 @@ def count_streams(levels: npt.NDArray[np.int32], symbols: Histogram) -> Streams:
             continue
         begin, end = int(part[0]), int(bounds[bounds.searchsorted(part[-1]) + 1])
         coded = np.flatnonzero(flat[begin:end] != symbols.levels[0]) + begin
-        block = part.searchsorted(coded, "right") - 1
+        per_block = np.diff(coded.searchsorted(part), append=coded.size)
+        block = np.repeat(np.arange(part.size), per_block)
         runs += np.bincount(_runs(coded, part[block]), minlength=runs.size)
         if alphabet:
             values = by_level[symbols.levels[by_level].searchsorted(flat[coded])] - 1

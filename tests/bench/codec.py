@@ -312,8 +312,9 @@ def main() -> None:
     synthetic: list[Set] = []
     if arguments.model is None:
         absent.append("real weights (no --model was given)")
-    sources = [(real, tensors.of_model(arguments.name, arguments.model))] if arguments.model else []
-    sources.append((synthetic, tensors.synthetic(arguments.side)))
+    sources = [(synthetic, tensors.synthetic(arguments.side))]
+    if arguments.model:
+        sources.append((real, tensors.of_model(arguments.name, arguments.model)))
     for found, source in sources:
         for levels in source:
             if arguments.only in levels.name:

@@ -137,8 +137,9 @@ def constriction_coders(version: str) -> Iterator[Coder]:
             self.codebook = symbols.levels.astype(levels.dtype)
             order = np.argsort(symbols.levels)
             ranks = order[symbols.levels[order].searchsorted(levels.reshape(-1))].astype(np.int32)
+            counts = symbols.counts if symbols.counts.size > 1 else np.append(symbols.counts, 1)  # it wants two symbols
             self.model = constriction.stream.model.Categorical(
-                (symbols.counts / symbols.total).astype(np.float32), perfect=False
+                (counts / symbols.total).astype(np.float32), perfect=False
             )
             coder = constriction.stream.stack.AnsCoder()
             coder.encode_reverse(ranks, self.model)
