@@ -140,9 +140,19 @@ def main() -> None:
     type=click.Choice(["global", "tensor", "row"]),
 )
 @click.option(
+    "--layout",
+    type=click.Choice(["eg", "bm", "rl"]),
+    help="Force a layout: codewords alone, zero bitmap, or zero runs.  [default: the one of least cost per tensor]",
+)
+@click.option(
+    "--family",
+    type=click.Choice(["eg", "rice"]),
+    help="Force a code family: exp-Golomb (the paper's) or Golomb-Rice.  [default: the one of least cost per stream]",
+)
+@click.option(
     "--order",
     type=int,
-    help="Force plain exp-Golomb codes of this order, 0 to 15.  [default: layout and orders of least cost per tensor]",
+    help="Force plain exp-Golomb codes of this order, 0 to 15.  [default: orders of least cost]",
 )
 @click.option("--keep", multiple=True, metavar="GLOB", help="Tensors to leave as they are. Repeatable.")
 @click.option(
@@ -164,6 +174,8 @@ def pack(
     prune: float,
     step: str,
     scope: Any,
+    layout: Any,
+    family: Any,
     order: int | None,
     keep: tuple[str, ...],
     protect: tuple[str, ...],
@@ -183,7 +195,16 @@ def pack(
     \b
         bsexport pack my-model --prune 0.8 --step 1e-3
     """
-    recipe = Recipe(prune=prune, scope=scope, step=parse_step(step), order=order, keep=keep, protect=protect)
+    recipe = Recipe(
+        prune=prune,
+        scope=scope,
+        step=parse_step(step),
+        layout=layout,
+        family=family,
+        order=order,
+        keep=keep,
+        protect=protect,
+    )
     from bsexport.output import check_output
     from bsexport.package import is_package
     from bsexport.pipeline import pack as pack_model

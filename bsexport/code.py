@@ -50,7 +50,7 @@ def code_raw(name: str, weights: Array, why: str) -> CodedTensor:
 
 
 def code(
-    name: str, weights: Array, step: float, order: int | None, pool: ThreadPoolExecutor, threads: int
+    name: str, weights: Array, step: float, limits: layout.Allowed, pool: ThreadPoolExecutor, threads: int
 ) -> CodedTensor:
     """The tensor quantised and coded in the cheapest way, checked by decoding; RAW, with a reason, if that is smaller.
 
@@ -79,15 +79,16 @@ def code(
     if not np.isfinite(values).all():
         return code_raw(name, weights, f"at step {step:g} a weight would round beyond what {weights.dtype.name} holds")
     levels = levels.reshape(weights.shape)
-    coding = layout.choose(symbols.counts, levels, int(symbols.levels[0]), order)
+    coding = layout.choose(symbols, levels, limits)
     blob = codec.encode(
         levels,
         dtype=dtype_code(weights.dtype),
         step=step,
         codebook=symbols.levels,
         layout=coding.layout,
-        level_order=coding.level_order,
-        run_order=coding.run_order,
+        level_code=coding.level_code,
+        run_code=coding.run_code,
+        pair_classes=coding.pair_classes,
         threads=threads,
     )
     if len(blob) >= weights.nbytes:

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from bsexport import codebook, prune
+from bsexport import codebook, layout, prune
 from bsexport.code import CODED_DTYPES, CodedTensor, code, code_raw
 from bsexport.errors import RecipeError
 from bsexport.graph import rewrite
-from bsexport.layout import eg_bits
 from bsexport.package import BlobPlaces, PackageWriter
 from bsexport.recipe import NO_PROTECTION, Recipe, matches
 from bsexport.report import Report, TensorReport
@@ -146,10 +145,11 @@ def code_parts(
     tensors: list[TensorReport] = []
     histogram = codebook.EMPTY
     left, arena_end = limit, 0
+    limits = layout.allowed(recipe.layout, recipe.family, recipe.order)
     done = _counter("coding", sum(part.weight.size for part in parts), progress)
     with ThreadPoolExecutor(threads) as pool:
         for part in parts:
-            coded, left = code_part(part, recipe, left, pool, threads)
+            coded, left = code_part(part, recipe, limits, left, pool, threads)
             offset, arena_offset = add_blob(coded.blob), align(arena_end)
             tensors.append(TensorReport.of(part.weight, coded, offset, arena_offset, pruned=part.pruned))
             arena_end = arena_offset + tensors[-1].nbytes
@@ -157,12 +157,17 @@ def code_parts(
                 histogram = codebook.merge([histogram, coded.symbols])
             done(part.weight.size)
     check_not_all_zero(tensors, recipe)
-    paper_bits = eg_bits(codebook.rank(histogram).counts, 0)
+    paper_bits = layout.code_bits(codebook.rank(histogram).counts, 0)
     return Report(source.name, source.task, recipe, limit, tuple(tensors), source.inline, paper_bits)
 
 
 def code_part(
-    part: Part, recipe: Recipe, limit: prune.Threshold, pool: ThreadPoolExecutor, threads: int
+    part: Part,
+    recipe: Recipe,
+    limits: layout.Allowed,
+    limit: prune.Threshold,
+    pool: ThreadPoolExecutor,
+    threads: int,
 ) -> tuple[CodedTensor, prune.Threshold]:
     """Read a tensor, prune and code it, or take it as it is; and the global threshold with the ties that are left.
 
@@ -171,7 +176,7 @@ def code_part(
     weights, left = prune_part(part, part.weight.read(), recipe, limit)
     if part.why:
         return code_raw(part.weight.name, weights, part.why), left
-    return code(part.weight.name, weights, recipe.step, recipe.order, pool, threads), left
+    return code(part.weight.name, weights, recipe.step, limits, pool, threads), left
 
 
 def check_not_all_zero(tensors: Sequence[TensorReport], recipe: Recipe) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from bsexport.errors import RecipeError
 
 Scope = Literal["global", "tensor", "row"]
+LayoutName = Literal["eg", "bm", "rl"]
+FamilyName = Literal["eg", "rice"]
 
 DEFAULT_STEP = 2.0**-8
 NO_PROTECTION = "none"
@@ -51,7 +53,9 @@ class Recipe:
     prune: share of the weights that take part to set to zero, 0 <= prune < 1.
     scope: among which weights the smallest are sought: "global" (all that take part), "tensor" or "row" (dimension 0).
     step: the quantiser's width; the float32 nearest to what was given.
-    order: exp-Golomb order of every tensor's levels, 0 to 15, in the EG layout; None: layout and order of least cost.
+    layout: every tensor's: "eg", "bm" or "rl"; None: the one of least cost.
+    family: of every code: "eg" (exp-Golomb, the paper's) or "rice" (Golomb-Rice); None: the one of least cost.
+    order: exp-Golomb order of every tensor's levels, 0 to 15, in the EG layout; None: the order of least cost.
     keep: globs on tensor names; what matches is neither pruned nor coded.
     protect: globs on tensor names; what matches is coded but not pruned. The task head is protected too, unless one
         of the globs is "none".
@@ -62,6 +66,8 @@ class Recipe:
     prune: float = 0.0
     scope: Scope = "global"
     step: float = DEFAULT_STEP
+    layout: LayoutName | None = None
+    family: FamilyName | None = None
     order: int | None = None
     keep: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
@@ -73,6 +79,14 @@ class Recipe:
             raise RecipeError(f"scope {self.scope!r} is unknown: expected one of {', '.join(get_args(Scope))}")
         if self.order is not None and not 0 <= self.order <= 15:
             raise RecipeError(f"order {self.order} cannot be used: expected 0 to 15")
+        for what, value, names in (
+            ("layout", self.layout, get_args(LayoutName)),
+            ("family", self.family, get_args(FamilyName)),
+        ):
+            if value is not None and value not in names:
+                raise RecipeError(f"{what} {value!r} is unknown: expected one of {', '.join(names)}")
+            if value not in (None, "eg") and self.order is not None:
+                raise RecipeError(f"order {self.order} stands for {what} eg: leave out {what} {value} or the order")
         object.__setattr__(self, "step", nearest_step(self.step))
 
     def keeps(self, names: Iterable[str]) -> bool:

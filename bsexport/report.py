@@ -8,11 +8,12 @@ from typing import Any
 
 from bsexport.code import CODED_DTYPES, CodedTensor
 from bsexport.graph.rewrite import BlobPlace
-from bsexport.layout import best_order, eg_bits
+from bsexport.layout import best_code, code_bits, code_name
 from bsexport.prune import Threshold
 from bsexport.recipe import Recipe
 from bsexport.source import Weight
-from bsexport_runtime import codec
+from bsexport_runtime import codec, codes
+from bsexport_runtime.format import Layout
 
 FP32_BYTES = 4
 
@@ -25,6 +26,8 @@ class TensorReport:
     arena_offset, nbytes: its place in the decoded arena. largest: the largest magnitude of a coded tensor.
     constant: made by the model's code, not in its checkpoint. pruned: whether it took part in pruning.
     zeros: weights that decode to 0.
+    level_code, run_code: families and orders, such as "rice 2" and "eg 0"; "" where there is no such stream. pairs:
+    whether the levels are coded two at a time.
     eg0_bits, eg_bits: exp-Golomb at order 0 and at the best order, eg_order, of the tensor's own ranks.
     why: the reason for leaving it uncoded, "" if it is coded.
     """
@@ -42,8 +45,9 @@ class TensorReport:
     sha256: str
     largest: float
     layout: str
-    level_order: int
-    run_order: int
+    level_code: str
+    run_code: str
+    pairs: bool
     symbols: int
     constant: bool
     pruned: bool
@@ -59,7 +63,7 @@ class TensorReport:
         """The report of a tensor that was just coded."""
         head = codec.parse(coded.blob)
         counts = None if coded.symbols is None else coded.symbols.counts
-        order, bits = (0, 0) if counts is None else best_order(counts)
+        code, bits = (0, 0) if counts is None else best_code(counts)
         return cls(
             name=weight.name,
             dtype=head.dtype.name.lower(),
@@ -74,16 +78,17 @@ class TensorReport:
             sha256=hashlib.sha256(coded.blob).hexdigest(),
             largest=coded.largest,
             layout=head.layout.name,
-            level_order=head.level_order,
-            run_order=head.run_order,
+            level_code="" if coded.why else code_name(head.level_code),
+            run_code=code_name(head.run_code) if head.layout is Layout.RL else "",
+            pairs=head.pairs,
             symbols=head.symbols,
             constant=weight.constant,
             pruned=pruned,
             zeros=coded.zeros,
             entropy_bits=coded.symbols.entropy() if coded.symbols else 0.0,
-            eg0_bits=0 if counts is None else eg_bits(counts, 0),
+            eg0_bits=0 if counts is None else code_bits(counts, 0),
             eg_bits=bits,
-            eg_order=order,
+            eg_order=codes.order_of(code),
             why=coded.why,
         )
 

@@ -30,22 +30,25 @@ def manifest_text(manifest: dict[str, Any]) -> str:
         if value not in (None, [])
     )
     lines = [f"task {manifest['task']}; {recipe}", *_size_lines(total), *_rate_lines(total)]
-    lines.append(f"{'bits/weight':>11} {'zeros':>7} {'layout':6}  tensor")
+    lines.append("layouts with the code of levels, or of runs, then levels: E exp-Golomb, R Golomb-Rice, p in pairs")
+    lines.append(f"{'bits/weight':>11} {'zeros':>7} {'layout':10}  tensor")
     return "\n".join([*lines, *map(_tensor_line, manifest["tensors"])])
 
 
 def _tensor_line(tensor: dict[str, Any]) -> str:
     bits = 8 * tensor["bytes"] / tensor["weights"]
-    orders = {
-        "RAW": "RAW",
-        "EG": f"EG{tensor['level_order']}",
-        "RL": f"RL{tensor['run_order']},{tensor['level_order']}",
-    }
+    zeros = tensor["zeros"] / tensor["weights"]
     shape = " x ".join(map(str, tensor["shape"]))
     why = f" ({tensor['why']})" if tensor["why"] else ""
-    zeros = tensor["zeros"] / tensor["weights"]
     name = f"{printable(tensor['name'])}  {tensor['dtype']} {shape}{why}"
-    return f"{bits:11.3f} {zeros:7.1%} {orders[tensor['layout']]:6}  {name}"
+    return f"{bits:11.3f} {zeros:7.1%} {_layout_text(tensor):10}  {name}"
+
+
+def _layout_text(tensor: dict[str, Any]) -> str:
+    """A tensor's layout and codes in short: "RAW", "EG E3", "BM R1p", "RL R2 E1"."""
+    present = [code for code in (tensor["run_code"], tensor["level_code"]) if code]
+    short = [code.replace("eg ", "E").replace("rice ", "R") for code in present]
+    return f"{' '.join([tensor['layout'], *short])}{tensor['pairs'] * 'p'}"
 
 
 def _size_lines(total: dict[str, Any]) -> list[str]:

@@ -44,7 +44,7 @@ setup(
     ext_modules=[
         Extension(
             "bsexport_runtime.bsx",
-            sources=[str(path) for path in sorted(Path("native").glob("*.c")) if path.name != "fuzz_decode.c"],
+            sources=[str(path) for path in sorted(Path("native").glob("*.c"))],
             depends=[str(path) for path in sorted(Path("native").glob("*.h"))],
             define_macros=[("BSX_SHARED", "1")],
             extra_compile_args=["/O2"] if sys.platform == "win32" else ["-std=c99", "-O3", "-fvisibility=hidden"],

@@ -56,7 +56,7 @@ def test_a_tie_may_be_named_as_well():
 
 
 def test_a_recipe_survives_json_and_foreign_fields_are_refused():
-    recipe = Recipe(prune=0.8, scope="row", step=1e-3, order=3, keep=("a*",), protect=("none",))
+    recipe = Recipe(prune=0.8, scope="row", step=1e-3, family="eg", order=3, keep=("a*",), protect=("none",))
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
     with pytest.raises(RecipeError, match="colour"):
         Recipe.from_json({**recipe.to_json(), "colour": "red"})

@@ -1,4 +1,4 @@
-/* bits.h - bits, most significant first (section 3), and exp-Golomb codewords read one at a time. */
+/* bits.h - bits, most significant first (section 3), and codewords, read one at a time. */
 #ifndef BSX_BITS_H
 #define BSX_BITS_H
 
@@ -51,17 +51,51 @@ static inline unsigned bsx_ctz64(uint64_t x) {
 #endif
 }
 
-/* Length of the codeword of x in order k: 2*floor(log2(x + 2^k)) - k + 1. */
+/* A code byte of section 3, taken apart. */
+typedef struct bsx_code {
+    unsigned family, order;
+} bsx_code;
+
+enum { BSX_EXP_GOLOMB = 0, BSX_GOLOMB_RICE = 1 };
+
+#define BSX_RICE_ESCAPE 16U /* quotients from here on are coded in exp-Golomb */
+
+static inline bsx_code bsx_code_of(uint8_t byte) {
+    const bsx_code code = {byte >> 4, byte & 15};
+    return code;
+}
+
 static inline unsigned bsx_eg_bits(uint64_t x, unsigned order) {
     return 2 * (63 - bsx_clz64(x + (UINT64_C(1) << order))) - order + 1;
 }
 
+/* Length of the codeword of x < 2^32. */
+static inline unsigned bsx_code_bits(uint64_t x, bsx_code code) {
+    if (code.family == BSX_EXP_GOLOMB) return bsx_eg_bits(x, code.order);
+    const uint64_t q = x >> code.order;
+    if (q < BSX_RICE_ESCAPE) return (unsigned)q + 1 + code.order;
+    return BSX_RICE_ESCAPE + bsx_eg_bits(x - ((uint64_t)BSX_RICE_ESCAPE << code.order), code.order);
+}
+
+/* Length of the longest codeword of values below the limit; 1 if there is none. */
+static inline unsigned bsx_longest(uint32_t limit, bsx_code code) {
+    return limit ? bsx_code_bits(limit - 1, code) : 1; /* codewords of greater values are never shorter */
+}
+
 /* Length of the codeword that starts at the window's top bit; window is not 0. May exceed the bits that are there. */
-static inline unsigned bsx_eg_length(uint64_t window, unsigned order) { return 2 * bsx_clz64(window) + order + 1; }
+static inline unsigned bsx_code_length(uint64_t window, bsx_code code) {
+    const unsigned zeros = bsx_clz64(window);
+    if (code.family == BSX_EXP_GOLOMB) return 2 * zeros + code.order + 1;
+    return zeros + (zeros < BSX_RICE_ESCAPE ? 0 : zeros - BSX_RICE_ESCAPE) + code.order + 1;
+}
 
 /* Value of that codeword; length <= 64. */
-static inline uint64_t bsx_eg_value(uint64_t window, unsigned length, unsigned order) {
-    return (window >> (64 - length)) - (UINT64_C(1) << order);
+static inline uint64_t bsx_code_value(uint64_t window, unsigned length, bsx_code code) {
+    const uint64_t word = window >> (64 - length); /* the one bit and what follows it */
+    if (code.family == BSX_EXP_GOLOMB) return word - (UINT64_C(1) << code.order);
+    const unsigned zeros = bsx_clz64(window);
+    const uint64_t q = (zeros < BSX_RICE_ESCAPE ? zeros : BSX_RICE_ESCAPE) - UINT64_C(1);
+    return word + (q << code.order); /* the one bit stands for one more */
 }
 
 /* A bitstream read codeword by codeword; bits past its end are zero. */
@@ -84,13 +118,13 @@ static inline uint64_t bsx_peek(const bsx_bits *bits) {
 }
 
 /* Read one codeword. False, and nothing is read: it does not end within the stream, or its value is above max
- * (max + 2^order below 2^28, so that a longer codeword than the window's bits is above max). */
-static inline bool bsx_read_eg(bsx_bits *bits, unsigned order, uint64_t max, uint64_t *value) {
+ * (whose codeword is at most 57 bits long). */
+static inline bool bsx_read_code(bsx_bits *bits, bsx_code code, uint64_t max, uint64_t *value) {
     const uint64_t window = bsx_peek(bits);
     if (window == 0) return false;
-    const unsigned length = bsx_eg_length(window, order);
+    const unsigned length = bsx_code_length(window, code);
     if (length > BSX_WINDOW_BITS || length > 8 * (uint64_t)bits->size - bits->used) return false;
-    *value = bsx_eg_value(window, length, order);
+    *value = bsx_code_value(window, length, code);
     if (*value > max) return false;
     bits->used += length;
     return true;

@@ -1,15 +1,21 @@
-/* blob.h - what the library's parts share: the blocks of a blob, the prepared workspace, the decode tables. */
+/* blob.h - what the library's parts share: the blocks of a blob, the decoders of its streams, the prepared workspace. */
 #ifndef BSX_BLOB_H
 #define BSX_BLOB_H
 
 #include <stdbool.h>
+#include <string.h>
 
+#include "bits.h"
 #include "bsx.h"
 
 #define BSX_MAX_WEIGHTS (UINT64_C(1) << 40)
 #define BSX_MAX_BLOCK 65536U   /* weights of a block */
 #define BSX_MAX_SYMBOLS 65536U /* entries of a codebook */
+#define BSX_MIN_PAIRED 3U      /* with pairs: so many at least */
+#define BSX_MAX_PAIRED 65U     /* and at most */
+#define BSX_MAX_CLASS 63U
 #define BSX_MAX_LEVEL (1 << 24)
+#define BSX_MAX_CODE 31U /* family 1, order 15 */
 #define BSX_ALIGNMENT 64U
 
 /* ---- block.c: section 5 ---- */
@@ -23,9 +29,10 @@ typedef struct bsx_grid {
 typedef struct bsx_block {
     uint64_t first_weight; /* place in the tensor, row-major */
     uint32_t weights;
-    uint32_t run_bytes;   /* RL, else 0 */
-    uint32_t level_bytes; /* RL, EG: of the level stream; RAW: of the weights */
-    uint32_t coded;       /* weights with a codeword in the level stream; RAW: 0 */
+    uint32_t bitmap_bytes; /* BM, else 0 */
+    uint32_t run_bytes;    /* RL, else 0 */
+    uint32_t level_bytes;  /* RL, EG, BM: of the level stream; RAW: of the weights */
+    uint32_t coded;        /* weights in the level stream; RAW, BM: 0, since the index does not say */
     uint32_t crc;
 } bsx_block;
 
@@ -37,64 +44,122 @@ uint64_t bsx_grid_first(const bsx_grid *grid, uint64_t i);
 uint32_t bsx_grid_weights(const bsx_grid *grid, uint64_t i);
 
 bsx_grid bsx_head_grid(const bsx_head *head);
-/* Bytes of an index entry: the counts and the CRC. */
+/* Numbers, and bytes, of an index entry: the counts, and then the CRC. */
+unsigned bsx_counts(unsigned layout);
 unsigned bsx_entry_bytes(unsigned layout, unsigned index_width);
 /* Read block i of the index; the index lies within the blob. False: its counts break a rule of BAD_INDEX. */
 bool bsx_read_block(const uint8_t *blob, const bsx_head *head, uint64_t i, bsx_block *block);
+/* Bytes of the payload that a block takes. */
+uint64_t bsx_block_bytes(const bsx_block *block);
+/* Codewords of a level stream with n symbols. */
+uint32_t bsx_codewords(const bsx_head *head, uint32_t n);
 
 /* ---- codebook.c: section 4 ---- */
 
-/* Decode head->symbols levels. levels may be NULL: only check. False: it breaks a rule of BAD_CODEBOOK. */
-bool bsx_read_codebook(const uint8_t *blob, const bsx_head *head, int32_t *levels);
-/* float32(level) * float32(step) as dtype, for each level. */
-void bsx_fill_values(const int32_t *levels, size_t count, float step, unsigned dtype, void *values);
+/* Decode head->symbols levels and, with pairs, the classes of the symbols 1 to symbols - 1. Both may be NULL: then they
+ * are only checked. False: it breaks a rule of BAD_CODEBOOK. */
+bool bsx_read_codebook(const uint8_t *blob, const bsx_head *head, int32_t *levels, uint8_t *classes);
+/* Set head->least_level and head->greatest_level. False as above. */
+bool bsx_check_codebook(const uint8_t *blob, bsx_head *head);
 
-/* ---- table.c: several codewords per look-up ---- */
+/* ---- pairs.c: section 6, the order of pairs ---- */
+
+/* The pairs of symbols 1 to n (here 0 to n-1, n <= 64) by rank: first[r] and second[r], n*n each. classes: n. */
+void bsx_rank_pairs(const uint8_t *classes, uint32_t n, uint8_t *first, uint8_t *second);
+
+/* ---- values.c: section 6, from levels to weights ---- */
+
+/* Bytes of a weight of a type that levels can be decoded to; 0: they cannot. */
+unsigned bsx_type_bytes(int type);
+/* Do the integers of this type hold the levels of the codebook? True for the floating-point types. */
+bool bsx_type_holds(int type, const bsx_head *head);
+/* What each level is decoded to: float32(level) * float32(step) as a floating-point type, or the level itself. */
+void bsx_fill_values(const int32_t *levels, size_t count, float step, int type, void *values);
+
+/* ---- table.c: what codewords stand for, several per look-up ---- */
 
 #define BSX_TABLE_BITS 11U
-#define BSX_TABLE_SYMBOLS 7U
+#define BSX_ENTRY_BYTES 14U
 
-/* What the next 11 bits hold: `count` whole codewords, `bits` long together. No codeword: it is longer than 11 bits, or
- * its value is not below the limit. 16 bytes, so that all values are copied by one store. */
+/* What the next 11 bits hold: whole codewords, `bits` long together, that stand for elements of `bytes` bytes in all. No codeword: it
+ * is longer than 11 bits, or its value is not below the limit. 16 bytes, so that one store copies all elements. */
 typedef struct bsx_entry {
-    uint16_t values[BSX_TABLE_SYMBOLS];
-    uint8_t count, bits;
+    uint8_t elements[BSX_ENTRY_BYTES]; /* 14 of one byte or 7 of two */
+    uint8_t bytes, bits;
 } bsx_entry;
 
+/* How a stream is decoded. A codeword's value v < limit stands for `per_value` elements of `width` bytes: those at
+ * v * per_value in the map if there is one, else the uint16_t v + base. */
 typedef struct bsx_table {
     bsx_entry entries[1U << BSX_TABLE_BITS];
-    uint32_t order;
-    uint32_t limit;   /* values are below it */
-    uint32_t longest; /* bits of the longest codeword, at most 33 */
+    bsx_code code;
+    uint32_t limit;
+    uint32_t longest; /* bits of the longest codeword, at most 47 */
+    uint32_t base;
+    uint8_t width, per_value, mapped;
 } bsx_table;
 
-/* limit <= 65536; 0: no value is valid. */
-void bsx_build_table(bsx_table *table, unsigned order, uint32_t limit);
+/* Set the fields, and fill the entries. map: NULL, or limit * per_value elements. limit <= 65536; 0: no
+ * value is valid. */
+void bsx_build_table(bsx_table *table, bsx_code code, uint32_t limit, uint32_t base, unsigned width,
+                     unsigned per_value, const void *map);
 
-/* ---- stream.c: whole bitstreams ---- */
+/* Store what a value stands for; returns the number of bytes. */
+static inline unsigned bsx_store_value(void *out, const bsx_table *table, const void *map, uint32_t value) {
+    const unsigned bytes = (unsigned)table->width * table->per_value;
+    const uint16_t plain = (uint16_t)(value + table->base);
+    memcpy(out, table->mapped ? (const uint8_t *)map + (size_t)value * bytes : (const uint8_t *)&plain, bytes);
+    return bytes;
+}
 
-/* The stores that decode a stream may reach this far past its last value. */
-#define BSX_STREAM_SLOP 64U
-/* Streams decoded side by side, to keep the processor busy while each waits for its own table look-ups. */
+/* ---- stream.c and direct.c: whole bitstreams ---- */
+
+/* The stores that decode a stream may reach so many bytes past its last element, and so may later loads. */
+#define BSX_STREAM_SLOP 96U
+/* Streams decoded side by side, to keep the processor busy while each waits for its own codewords. */
 #define BSX_LANES 4U
+
+/* Blocks decoded together: a stream that ends makes room for another one's. */
+#define BSX_GROUP 8U
 
 typedef struct bsx_stream {
     const uint8_t *data;
-    uint32_t size;    /* bytes */
-    uint32_t count;   /* codewords it must hold */
-    uint16_t *values; /* room for count + BSX_STREAM_SLOP */
-    bool ok;          /* result: it holds exactly that, and ends as section 3 says */
+    uint32_t size;  /* bytes */
+    uint32_t count; /* codewords that it must hold */
+    void *elements; /* room for what they stand for and BSX_STREAM_SLOP bytes */
+    bool ok;        /* result: it holds exactly that, and ends as section 3 says */
 } bsx_stream;
 
-/* Decode `lanes` <= BSX_LANES streams of one code. */
-void bsx_read_streams(bsx_stream *streams, unsigned lanes, const bsx_table *table);
+/* Decode streams of one table. map: the one that it was built with. */
+void bsx_read_streams(bsx_stream *streams, unsigned count, const bsx_table *table, const void *map);
+/* The same, each in its own way: by look-ups, which is fast as long as a look-up finds several codewords; or from each
+ * codeword's zero bits. */
+void bsx_read_by_table(bsx_stream *streams, unsigned count, const bsx_table *table, const void *map);
+void bsx_read_direct(bsx_stream *streams, unsigned count, const bsx_table *table, const void *map);
 
 /* ---- prepare.c: the caller's workspace ---- */
 
+/* What the level stream is decoded to. */
+typedef enum bsx_form {
+    BSX_AS_LEVELS, /* int8_t levels: all of them fit, and in RL and BM that of symbol 0 is 0 */
+    BSX_AS_SYMBOLS /* uint16_t symbols */
+} bsx_form;
+
+/* At the start of the workspace. */
+typedef struct bsx_setup {
+    int out_type;
+    unsigned item_bytes;
+    bsx_form form;
+    unsigned simd; /* which of bsx_kernels */
+    float step;
+} bsx_setup;
+
 typedef struct bsx_workspace {
+    bsx_setup *setup;
     bsx_table *levels, *runs; /* runs: RL only */
+    void *map;                /* of the level table */
     int32_t *codebook;        /* symbols */
-    void *values;             /* symbols, as head->dtype */
+    void *values;             /* what is written for each symbol or, by its bits as uint8_t, for each int8_t level */
     uint64_t *offsets;        /* blocks: where each starts in the payload */
 } bsx_workspace;
 
@@ -103,5 +168,9 @@ uint64_t bsx_workspace_bytes(const bsx_head *head);
 bsx_workspace bsx_workspace_parts(const bsx_head *head, const void *workspace);
 uint64_t bsx_scratch_bytes(const bsx_head *head);
 void *bsx_align(const void *buffer);
+
+/* bsx_prepare, but with kernels of one's choice: tests run with each. */
+bsx_status bsx_prepare_with(const void *blob, size_t size, const bsx_head *head, int out_type, unsigned simd,
+                            void *workspace, size_t workspace_bytes);
 
 #endif

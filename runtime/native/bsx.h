@@ -50,11 +50,13 @@ typedef enum bsx_status {
     BSX_BAD_ARGUMENT = 17 /* not of the blob: the caller's buffer or range is wrong */
 } bsx_status;
 
-typedef enum bsx_layout { BSX_RAW = 0, BSX_EG = 1, BSX_RL = 2 } bsx_layout;
+typedef enum bsx_layout { BSX_RAW = 0, BSX_EG = 1, BSX_RL = 2, BSX_BM = 3 } bsx_layout;
 
-/* The dtypes that levels can be decoded to; the numbers are those of ONNX's TensorProto.DataType. */
+/* The types that levels can be decoded to: to weights as floating-point numbers, or as they are to integers. The numbers are those of ONNX's TensorProto.DataType. */
 typedef enum bsx_dtype {
     BSX_FLOAT32 = 1,
+    BSX_INT8 = 3,
+    BSX_INT16 = 5,
     BSX_INT32 = 6,
     BSX_FLOAT16 = 10,
     BSX_FLOAT64 = 11,
@@ -72,8 +74,9 @@ typedef struct bsx_head {
     uint64_t workspace_bytes;               /* what bsx_prepare needs */
     uint64_t scratch_bytes;                 /* what each concurrent bsx_decode needs */
     float step;
+    int32_t least_level, greatest_level; /* of the codebook; RAW: 0 */
     uint32_t symbols, block_rows, block_cols, codebook_bytes;
-    uint8_t layout, dtype, ndim, level_code, run_code, codebook_code, index_width;
+    uint8_t layout, dtype, ndim, level_code, run_code, codebook_code, index_width, pairs;
     uint8_t item_bytes; /* bytes of a decoded weight */
 } bsx_head;
 
@@ -94,34 +97,45 @@ BSX_API const char *bsx_crc32c_name(void);
  * head is only meaningful after BSX_OK. */
 BSX_API bsx_status bsx_parse(const void *blob, size_t size, bsx_head *head);
 
-/* Write the codebook, the value table, the decode tables and the blocks' offsets into workspace, of at least
- * head->workspace_bytes, at any alignment. Read-only afterwards, valid while the blob's bytes are unchanged. */
-BSX_API bsx_status bsx_prepare(const void *blob, size_t size, const bsx_head *head, void *workspace,
+/* Write the codebook, the values, the decode tables and the blocks' offsets into workspace, of at least
+ * head->workspace_bytes, at any alignment. Read-only afterwards, valid while the blob's bytes are unchanged.
+ *
+ * out_type  what bsx_decode will write. RAW: head->dtype. Else one of bsx_dtype, whatever head->dtype is;
+ *           BSX_BAD_ARGUMENT if BSX_INT8 or BSX_INT16 does not hold a level of the codebook. */
+BSX_API bsx_status bsx_prepare(const void *blob, size_t size, const bsx_head *head, int out_type, void *workspace,
                                size_t workspace_bytes);
+
+/* How bsx_decode writes. */
+enum {
+    BSX_AROUND_CACHE = 1 /* past the caches, where the processor can: all that is decoded is larger than they are */
+};
 
 /* Decode `count` blocks from first_block on; consecutive blocks are consecutive weights.
  *
- * out_type   head->dtype: the weights. BSX_INT32 with layouts EG and RL: the levels.
+ * flags      0, or BSX_AROUND_CACHE.
  * out        at any alignment; out_bytes is exactly the blocks' weights times the type's size.
  * scratch    at least head->scratch_bytes, at any alignment.
  * bad_block  the first block that is damaged after BSX_BLOCK_CRC or BSX_BAD_STREAM; may be NULL. What is in out is
  *            then unspecified. */
 BSX_API bsx_status bsx_decode(const void *blob, size_t size, const bsx_head *head, const void *workspace,
-                              size_t workspace_bytes, uint64_t first_block, uint64_t count, int out_type, void *out,
+                              size_t workspace_bytes, uint64_t first_block, uint64_t count, unsigned flags, void *out,
                               size_t out_bytes, void *scratch, size_t scratch_bytes, uint64_t *bad_block);
 
-/* How a payload is to be written: sections 3, 5 and 6. The layout is BSX_EG or BSX_RL. */
+/* How a payload is to be written: sections 3, 5 and 6. The layout is not BSX_RAW. */
 typedef struct bsx_plan {
     uint64_t rows, cols;
     uint32_t symbols, block_rows, block_cols;
-    uint8_t layout, level_code, run_code;
+    uint8_t layout, level_code, run_code, pairs;
 } bsx_plan;
 
-/* Bytes of the table from level to symbol; 0 if symbols is not 1 to 65536. */
+/* Bytes of the table from levels to symbols; 0 if symbols is not 1 to 65536. */
 BSX_API size_t bsx_lookup_bytes(size_t symbols);
 
-/* Build that table. BSX_BAD_CODEBOOK: a level is beyond +-2^24 or occurs twice. */
-BSX_API bsx_status bsx_lookup_prepare(const int32_t *codebook, size_t symbols, void *lookup, size_t lookup_bytes);
+/* Build that table. classes: of the symbols 1 to symbols - 1, if the plan asks for pairs, else NULL.
+ * BSX_BAD_CODEBOOK: a level is beyond +-2^24 or occurs twice, a class falls or is above 63, or with classes there are not
+ * 3 to 65 symbols. */
+BSX_API bsx_status bsx_lookup_prepare(const int32_t *codebook, size_t symbols, const uint8_t *classes, void *lookup,
+                                      size_t lookup_bytes);
 
 /* Bytes that one block of the plan can need at most while it is written; 0 if the plan breaks a rule. */
 BSX_API size_t bsx_block_bound(const bsx_plan *plan);
@@ -137,7 +151,7 @@ typedef struct bsx_progress {
  * from there. Succeeds with at least one block if out_bytes >= bsx_block_bound(plan).
  *
  * levels   the whole tensor, row-major, level_count = plan->rows * plan->cols.
- * counts   count entries as in section 5 without the CRC: one number per block in EG, three in RL. */
+ * counts   count entries as in section 5 without the CRC: one number per block in EG and BM, three in RL. */
 BSX_API bsx_status bsx_encode(const bsx_plan *plan, const int32_t *levels, size_t level_count, const void *lookup,
                               size_t lookup_bytes, uint64_t first_block, uint64_t count, void *out, size_t out_bytes,
                               uint32_t *counts, size_t counts_count, bsx_progress *progress);

@@ -102,6 +102,10 @@ static uint32_t crc_by_instruction(uint32_t crc, const uint8_t *p, size_t size) 
 }
 #endif
 
+void bsx_crc32c_many(const uint8_t *const *data, const size_t *sizes, uint32_t *crcs, unsigned count) {
+    for (unsigned i = 0; i < count; i++) crcs[i] = bsx_crc32c(data[i], sizes[i]);
+}
+
 uint32_t bsx_crc32c_more(uint32_t crc, const void *data, size_t size) {
     return has_instruction() ? crc_by_instruction(crc, data, size) : bsx_crc32c_table(crc, data, size);
 }

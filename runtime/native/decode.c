@@ -3,7 +3,13 @@
 
 #include "blob.h"
 #include "crc32c.h"
+#include "kernels.h"
 
+#define ELEMENT uint8_t
+#define NAME(x) x##_8
+#include "element.h"
+#undef ELEMENT
+#undef NAME
 #define ELEMENT uint16_t
 #define NAME(x) x##_16
 #include "element.h"
@@ -25,10 +31,11 @@ typedef struct job {
     const uint8_t *blob, *payload;
     const bsx_head *head;
     bsx_workspace prepared;
-    const void *values; /* what a symbol is decoded to, item_bytes each */
-    unsigned item_bytes;
-    unsigned char *out;
-    uint16_t *scratch;
+    bsx_setup setup;
+    const bsx_kernels *kernels;
+    bsx_conversion conversion;
+    uint8_t *out;
+    uint8_t *scratch, *staging; /* the streams' elements; a block before it is written */
 } job;
 
 /* A block of the group that is decoded side by side. */
@@ -36,84 +43,191 @@ typedef struct lane {
     bsx_block block;
     const uint8_t *data;
     bsx_status status;
+    uint32_t coded; /* symbols in the level stream */
+    void *elements; /* BSX_AS_LEVELS: int8_t, BSX_AS_SYMBOLS: uint16_t */
+    uint16_t *runs;
 } lane;
 
-/* Read the index entry, and check the block's bytes. The entry is checked again, since nothing stops another process
- * from changing a mapped file after bsx_parse. */
+/* One buffer per lane and stream, each for a whole block and what is stored past its end; and one for a block's weights,
+ * or its symbols. */
+uint64_t bsx_scratch_bytes(const bsx_head *head) {
+    const uint64_t weights = (uint64_t)head->block_rows * head->block_cols;
+    const uint64_t streams = head->layout == BSX_RL ? 2 : head->layout == BSX_RAW ? 0 : 1;
+    const uint64_t lanes = head->blocks < BSX_GROUP ? head->blocks : BSX_GROUP;
+    const uint64_t stream = (weights + 1) * sizeof(uint16_t) + BSX_STREAM_SLOP;
+    const uint64_t staging = (weights + 8) * sizeof(uint64_t) + BSX_STREAM_SLOP;
+    return streams * lanes * stream + (streams ? staging : 0) + BSX_ALIGNMENT;
+}
+
+/* The one bits of a bitmap. False: there are some after the block's last weight. */
+static bool count_bitmap(const uint8_t *bitmap, const bsx_block *block, uint32_t *ones) {
+    uint32_t count = 0, i = 0;
+    for (; i + 8 <= block->bitmap_bytes; i += 8) {
+        uint64_t x = bsx_load_le64(bitmap + i);
+        x -= x >> 1 & UINT64_C(0x5555555555555555);
+        x = (x & UINT64_C(0x3333333333333333)) + (x >> 2 & UINT64_C(0x3333333333333333));
+        x = (x + (x >> 4)) & UINT64_C(0x0F0F0F0F0F0F0F0F);
+        count += (uint32_t)(x * UINT64_C(0x0101010101010101) >> 56);
+    }
+    for (; i < block->bitmap_bytes; i++) count += bsx_ones[bitmap[i]];
+    *ones = count;
+    return block->bitmap_bytes == 0 || block->weights % 8 == 0 || bitmap[block->bitmap_bytes - 1] >> block->weights % 8 == 0;
+}
+
+/* Read the index entry. The entry is checked again, since nothing stops another process from changing a mapped file after
+ * bsx_parse. */
 static void open_lane(const job *j, uint64_t i, lane *l) {
     const bsx_head *head = j->head;
     const uint64_t offset = j->prepared.offsets[i];
     l->status = BSX_OK;
     l->data = j->payload;
     if (!bsx_read_block(j->blob, head, i, &l->block) || offset > head->payload_bytes ||
-        (uint64_t)l->block.run_bytes + l->block.level_bytes > head->payload_bytes - offset) {
+        bsx_block_bytes(&l->block) > head->payload_bytes - offset) {
         l->status = BSX_BAD_INDEX;
-        l->block.run_bytes = l->block.level_bytes = l->block.coded = 0;
-        return;
+        l->block.run_bytes = l->block.level_bytes = l->block.bitmap_bytes = l->block.coded = 0;
+    } else {
+        l->data += offset;
     }
-    l->data += offset;
-    if (bsx_crc32c(l->data, (size_t)l->block.run_bytes + l->block.level_bytes) != l->block.crc) {
-        l->status = BSX_BLOCK_CRC;
+    l->coded = l->block.coded;
+}
+
+static void check_crcs(lane *lanes, unsigned count) {
+    const uint8_t *data[BSX_GROUP];
+    size_t sizes[BSX_GROUP];
+    uint32_t crcs[BSX_GROUP];
+    for (unsigned i = 0; i < count; i++) {
+        data[i] = lanes[i].data;
+        sizes[i] = (size_t)bsx_block_bytes(&lanes[i].block);
+    }
+    bsx_crc32c_many(data, sizes, crcs, count);
+    for (unsigned i = 0; i < count; i++) {
+        if (lanes[i].status == BSX_OK && crcs[i] != lanes[i].block.crc) lanes[i].status = BSX_BLOCK_CRC;
     }
 }
 
-/* Decode the group's level streams, or run streams, into the scratch buffers from `first` on. */
-static void read_group(const job *j, lane *lanes, unsigned count, bool runs, uint16_t *first, size_t stride) {
-    bsx_stream streams[BSX_LANES];
+/* Decode the group's level streams, or run streams. */
+static void read_group(const job *j, lane *lanes, unsigned count, bool runs) {
+    bsx_stream streams[BSX_GROUP];
     for (unsigned i = 0; i < count; i++) {
         const bsx_block *block = &lanes[i].block;
-        streams[i].data = lanes[i].data + (runs ? 0 : block->run_bytes);
+        streams[i].data = lanes[i].data + block->bitmap_bytes + (runs ? 0 : block->run_bytes);
         streams[i].size = runs ? block->run_bytes : block->level_bytes;
-        streams[i].count = block->coded;
-        streams[i].values = first + i * stride;
+        streams[i].count = runs ? lanes[i].coded : bsx_codewords(j->head, lanes[i].coded);
+        streams[i].elements = runs ? lanes[i].runs : lanes[i].elements;
     }
-    bsx_read_streams(streams, count, runs ? j->prepared.runs : j->prepared.levels);
+    if (runs) bsx_read_streams(streams, count, j->prepared.runs, NULL);
+    else bsx_read_streams(streams, count, j->prepared.levels, j->prepared.map);
     for (unsigned i = 0; i < count; i++) {
         if (!streams[i].ok && lanes[i].status == BSX_OK) lanes[i].status = BSX_BAD_STREAM;
     }
 }
 
-static bool runs_fit(const uint16_t *runs, const bsx_block *block) {
-    uint64_t sum = block->coded; /* 65536 runs below 65536 each: 32 bits would just do */
-    for (uint32_t i = 0; i < block->coded; i++) sum += runs[i];
-    return sum <= block->weights;
+static bool runs_fit(const lane *l) {
+    uint64_t sum = l->coded; /* 65536 runs below 65536 each: 32 bits would just do */
+    for (uint32_t i = 0; i < l->coded; i++) sum += l->runs[i];
+    return sum <= l->block.weights;
 }
 
-static void write_eg(const job *j, const lane *l, const uint16_t *symbols, unsigned char *out) {
+/* As scatter of element.h, for levels: those of symbol 0 are 0. */
+static void scatter_levels(int8_t *out, size_t weights, const uint16_t *runs, const int8_t *levels, size_t coded) {
+    memset(out, 0, weights);
+    for (size_t i = 0; i < coded; i++) {
+        out += runs[i];
+        *out++ = levels[i];
+    }
+}
+
+/* Is the partner of an odd last symbol symbol 1? */
+static bool partner_is_1(const job *j, const lane *l) {
+    if (!j->head->pairs || l->coded % 2 == 0) return true;
+    if (j->setup.form == BSX_AS_LEVELS) return ((const int8_t *)l->elements)[l->coded] == j->prepared.codebook[1];
+    return ((const uint16_t *)l->elements)[l->coded] == 1;
+}
+
+static bool streams_good(const job *j, const lane *l) {
+    return partner_is_1(j, l) && (j->head->layout != BSX_RL || runs_fit(l));
+}
+
+static void gather(const job *j, const uint16_t *symbols, size_t weights, uint8_t *out) {
+    const void *values = j->prepared.values;
+    if (j->setup.item_bytes == 1) gather_8(out, symbols, weights, values);
+    if (j->setup.item_bytes == 2) gather_16(out, symbols, weights, values);
+    if (j->setup.item_bytes == 4) gather_32(out, symbols, weights, values);
+    if (j->setup.item_bytes == 8) gather_64(out, symbols, weights, values);
+}
+
+static void scatter(const job *j, const lane *l, uint8_t *out) {
+    const void *values = j->prepared.values;
     const size_t weights = l->block.weights;
-    if (j->item_bytes == 2) gather_16(out, symbols, weights, j->values);
-    if (j->item_bytes == 4) gather_32(out, symbols, weights, j->values);
-    if (j->item_bytes == 8) gather_64(out, symbols, weights, j->values);
+    if (j->setup.item_bytes == 1) scatter_8(out, weights, l->runs, l->elements, l->coded, values);
+    if (j->setup.item_bytes == 2) scatter_16(out, weights, l->runs, l->elements, l->coded, values);
+    if (j->setup.item_bytes == 4) scatter_32(out, weights, l->runs, l->elements, l->coded, values);
+    if (j->setup.item_bytes == 8) scatter_64(out, weights, l->runs, l->elements, l->coded, values);
 }
 
-static void write_rl(const job *j, const lane *l, const uint16_t *runs, const uint16_t *symbols, unsigned char *out) {
+/* Write a block whose elements are levels. */
+static void write_levels(const job *j, const lane *l, uint8_t *out) {
+    const int8_t *levels = l->elements;
     const size_t weights = l->block.weights;
-    const size_t coded = l->block.coded;
-    if (j->item_bytes == 2) scatter_16(out, weights, runs, symbols, coded, j->values);
-    if (j->item_bytes == 4) scatter_32(out, weights, runs, symbols, coded, j->values);
-    if (j->item_bytes == 8) scatter_64(out, weights, runs, symbols, coded, j->values);
+    int8_t *const expanded = (int8_t *)(j->head->layout == BSX_RL && j->setup.item_bytes == 1 ? out : j->staging);
+    if (j->head->layout != BSX_EG) levels = expanded;
+    if (j->head->layout == BSX_RL) scatter_levels(expanded, weights, l->runs, l->elements, l->coded);
+    if (j->head->layout == BSX_BM) j->kernels->expand_levels(expanded, l->data, l->block.bitmap_bytes, l->elements);
+    if (out != (const uint8_t *)levels) j->kernels->convert(out, levels, weights, &j->conversion);
 }
 
-/* Decode up to BSX_LANES blocks to j->out. Returns the first bad one's place in the group, or count. */
-static unsigned decode_group(const job *j, uint64_t first_block, unsigned count, lane *lanes) {
-    const size_t stride = (size_t)j->head->block_rows * j->head->block_cols + BSX_STREAM_SLOP;
-    uint16_t *const level_scratch = j->scratch;
-    uint16_t *const run_scratch = j->scratch + BSX_LANES * stride;
-    for (unsigned i = 0; i < count; i++) open_lane(j, first_block + i, &lanes[i]);
-    if (j->head->layout != BSX_RAW) read_group(j, lanes, count, false, level_scratch, stride);
-    if (j->head->layout == BSX_RL) read_group(j, lanes, count, true, run_scratch, stride);
-    unsigned char *out = j->out;
+/* Write a block whose elements are symbols. */
+static void write_symbols(const job *j, const lane *l, uint8_t *out) {
+    const size_t weights = l->block.weights;
+    uint8_t *const to = j->conversion.around && j->head->layout != BSX_BM ? j->staging : out;
+    uint16_t *const expanded = (uint16_t *)(void *)j->staging;
+    if (j->head->layout == BSX_EG) gather(j, l->elements, weights, to);
+    if (j->head->layout == BSX_RL) scatter(j, l, to);
+    if (j->head->layout == BSX_BM) {
+        j->kernels->expand_symbols(expanded, l->data, l->block.bitmap_bytes, l->elements);
+        gather(j, expanded, weights, to);
+    }
+    if (to != out) j->kernels->copy_around(out, to, weights * j->setup.item_bytes);
+}
+
+/* Give the lanes' streams their buffers; in BM, count what they hold. */
+static void place_lanes(const job *j, lane *lanes, unsigned count) {
+    const unsigned width = j->setup.form == BSX_AS_LEVELS ? sizeof(int8_t) : sizeof(uint16_t);
+    uint8_t *free = j->scratch;
     for (unsigned i = 0; i < count; i++) {
         lane *l = &lanes[i];
-        const uint16_t *symbols = level_scratch + i * stride;
-        const uint16_t *runs = run_scratch + i * stride;
-        const bool fits = j->head->layout != BSX_RL || l->status != BSX_OK || runs_fit(runs, &l->block);
-        if (!fits) l->status = BSX_BAD_STREAM;
+        const bool good = j->head->layout != BSX_BM || count_bitmap(l->data, &l->block, &l->coded);
+        if (!good && l->status == BSX_OK) l->status = BSX_BAD_STREAM;
+        l->elements = free;
+        free += ((size_t)l->coded + l->coded % 2) * width + BSX_STREAM_SLOP;
+        free += (uintptr_t)free % 2;
+        l->runs = (uint16_t *)(void *)free;
+        if (j->head->layout == BSX_RL) free += (size_t)l->coded * sizeof(uint16_t) + BSX_STREAM_SLOP;
+    }
+}
+
+static void write_block(const job *j, const lane *l, uint8_t *out) {
+    if (j->head->layout == BSX_RAW) memcpy(out, l->data, l->block.level_bytes);
+    else if (j->setup.form == BSX_AS_LEVELS) write_levels(j, l, out);
+    else write_symbols(j, l, out);
+}
+
+/* Decode up to BSX_GROUP blocks to j->out. Returns the first bad one's place in the group, or count. */
+static unsigned decode_group(const job *j, uint64_t first_block, unsigned count, lane *lanes) {
+    for (unsigned i = 0; i < count; i++) open_lane(j, first_block + i, &lanes[i]);
+    check_crcs(lanes, count);
+    if (j->head->layout != BSX_RAW) {
+        place_lanes(j, lanes, count);
+        read_group(j, lanes, count, false);
+        if (j->head->layout == BSX_RL) read_group(j, lanes, count, true);
+    }
+    uint8_t *out = j->out;
+    for (unsigned i = 0; i < count; i++) {
+        lane *l = &lanes[i];
+        if (l->status == BSX_OK && j->head->layout != BSX_RAW && !streams_good(j, l)) l->status = BSX_BAD_STREAM;
         if (l->status != BSX_OK) return i;
-        if (j->head->layout == BSX_RAW) memcpy(out, l->data, l->block.level_bytes);
-        if (j->head->layout == BSX_EG) write_eg(j, l, symbols, out);
-        if (j->head->layout == BSX_RL) write_rl(j, l, runs, symbols, out);
-        out += (size_t)l->block.weights * j->item_bytes;
+        write_block(j, l, out);
+        out += (size_t)l->block.weights * j->setup.item_bytes;
     }
     return count;
 }
@@ -125,37 +239,51 @@ static bool out_fits(const bsx_head *head, uint64_t first, uint64_t count, unsig
     return out_bytes == (end - bsx_grid_first(&grid, first)) * item_bytes;
 }
 
-bsx_status bsx_decode(const void *blob, size_t size, const bsx_head *head, const void *workspace,
-                      size_t workspace_bytes, uint64_t first_block, uint64_t count, int out_type, void *out,
-                      size_t out_bytes, void *scratch, size_t scratch_bytes, uint64_t *bad_block) {
-    if (blob == NULL || head == NULL || workspace == NULL || out == NULL || scratch == NULL ||
-        size != head->head_bytes + head->payload_bytes || workspace_bytes < head->workspace_bytes ||
-        scratch_bytes < head->scratch_bytes || count > head->blocks || first_block > head->blocks - count) {
-        return BSX_BAD_ARGUMENT;
-    }
-    if (count == 0) return out_bytes == 0 ? BSX_OK : BSX_BAD_ARGUMENT;
-    const bool as_levels = out_type != head->dtype;
-    if (as_levels && (out_type != BSX_INT32 || head->layout == BSX_RAW)) return BSX_BAD_ARGUMENT;
+static bool arguments_valid(const void *blob, size_t size, const bsx_head *head, const void *workspace,
+                            size_t workspace_bytes, uint64_t first_block, uint64_t count, const void *scratch,
+                            size_t scratch_bytes) {
+    return blob != NULL && head != NULL && workspace != NULL && scratch != NULL &&
+           size == head->head_bytes + head->payload_bytes && workspace_bytes >= head->workspace_bytes &&
+           scratch_bytes >= head->scratch_bytes && count <= head->blocks && first_block <= head->blocks - count;
+}
+
+static job job_of(const void *blob, const bsx_head *head, const void *workspace, unsigned flags, void *out,
+                  void *scratch) {
     job j;
     j.blob = blob;
     j.payload = j.blob + head->head_bytes;
     j.head = head;
     j.prepared = bsx_workspace_parts(head, workspace);
-    j.values = as_levels ? j.prepared.codebook : j.prepared.values;
-    j.item_bytes = as_levels ? sizeof(int32_t) : head->item_bytes;
-    j.scratch = bsx_align(scratch);
+    j.setup = *j.prepared.setup;
+    j.kernels = bsx_kernels_of(j.setup.simd);
+    j.conversion = (bsx_conversion){j.setup.out_type, j.setup.item_bytes, head->step, j.prepared.values,
+                                    (flags & BSX_AROUND_CACHE) != 0};
     j.out = out;
-    if (!out_fits(head, first_block, count, j.item_bytes, out_bytes)) return BSX_BAD_ARGUMENT;
+    j.staging = bsx_align(scratch);
+    j.scratch = j.staging + ((size_t)head->block_rows * head->block_cols + 8) * sizeof(uint64_t) + BSX_STREAM_SLOP;
+    return j;
+}
+
+bsx_status bsx_decode(const void *blob, size_t size, const bsx_head *head, const void *workspace,
+                      size_t workspace_bytes, uint64_t first_block, uint64_t count, unsigned flags, void *out,
+                      size_t out_bytes, void *scratch, size_t scratch_bytes, uint64_t *bad_block) {
+    if (!arguments_valid(blob, size, head, workspace, workspace_bytes, first_block, count, scratch, scratch_bytes) ||
+        out == NULL) {
+        return BSX_BAD_ARGUMENT;
+    }
+    if (count == 0) return out_bytes == 0 ? BSX_OK : BSX_BAD_ARGUMENT;
+    job j = job_of(blob, head, workspace, flags, out, scratch);
+    if (!out_fits(head, first_block, count, j.setup.item_bytes, out_bytes)) return BSX_BAD_ARGUMENT;
     const uint64_t end = first_block + count;
-    for (uint64_t i = first_block; i < end; i += BSX_LANES) {
-        lane lanes[BSX_LANES];
-        const unsigned group = end - i < BSX_LANES ? (unsigned)(end - i) : BSX_LANES;
+    for (uint64_t i = first_block; i < end; i += BSX_GROUP) {
+        lane lanes[BSX_GROUP];
+        const unsigned group = end - i < BSX_GROUP ? (unsigned)(end - i) : BSX_GROUP;
         const unsigned good = decode_group(&j, i, group, lanes);
         if (good < group) {
             if (bad_block) *bad_block = i + good;
             return lanes[good].status;
         }
-        for (unsigned k = 0; k < group; k++) j.out += (size_t)lanes[k].block.weights * j.item_bytes;
+        for (unsigned k = 0; k < group; k++) j.out += (size_t)lanes[k].block.weights * j.setup.item_bytes;
     }
     return BSX_OK;
 }

@@ -2,21 +2,21 @@
  * Included by decode.c once per size, with ELEMENT (an unsigned type of that size) and NAME(x). */
 
 /* Copy the values of `count` symbols. */
-static void NAME(gather)(unsigned char *out, const uint16_t *symbols, size_t count, const void *values) {
+static void NAME(gather)(uint8_t *out, const uint16_t *symbols, size_t count, const void *values) {
     const ELEMENT *value = values;
     for (size_t i = 0; i < count; i++) memcpy(out + i * sizeof(ELEMENT), &value[symbols[i]], sizeof(ELEMENT));
 }
 
-/* Write `weights` times the value of symbol 0, and over it, after each run, the value of the next symbol (stored minus
- * 1). The runs and the coded weights together are at most `weights`. */
-static void NAME(scatter)(unsigned char *out, size_t weights, const uint16_t *runs, const uint16_t *symbols,
-                          size_t coded, const void *values) {
+/* Write `weights` times the value of symbol 0, and over it, after each run, the value of the next symbol. The runs and
+ * the coded weights together are at most `weights`. */
+static void NAME(scatter)(uint8_t *out, size_t weights, const uint16_t *runs, const uint16_t *symbols, size_t coded,
+                          const void *values) {
     const ELEMENT *value = values;
     const ELEMENT zero = value[0];
     for (size_t i = 0; i < weights; i++) memcpy(out + i * sizeof(ELEMENT), &zero, sizeof(ELEMENT));
     for (size_t i = 0; i < coded; i++) {
         out += runs[i] * sizeof(ELEMENT);
-        memcpy(out, &value[symbols[i] + 1], sizeof(ELEMENT));
+        memcpy(out, &value[symbols[i]], sizeof(ELEMENT));
         out += sizeof(ELEMENT);
     }
 }

@@ -1,62 +1,12 @@
 /* encode.c - from levels to blocks (sections 3, 5 and 6). */
 #include <string.h>
 
-#include "bits.h"
 #include "blob.h"
+#include "inline.h"
+#include "lookup.h"
 
-#define EMPTY INT32_MIN      /* beyond +-2^24: never a level */
-#define CHUNK 1024U          /* weights searched for coded ones at a time */
-#define STORE_SLOP 8U        /* the writer stores whole words */
-
-/* ---- the table from level to symbol: open addressing, at most half full ---- */
-
-typedef struct slot {
-    int32_t level;
-    uint32_t symbol;
-} slot;
-
-typedef struct lookup_table {
-    uint32_t symbols;
-    int32_t zero; /* the level of symbol 0 */
-    slot slots[];
-} lookup_table;
-
-static unsigned lookup_log2(size_t symbols) {
-    unsigned log2 = 1;
-    while ((size_t)1 << log2 < 2 * symbols) log2++;
-    return log2;
-}
-
-size_t bsx_lookup_bytes(size_t symbols) {
-    if (symbols < 1 || symbols > BSX_MAX_SYMBOLS) return 0;
-    return sizeof(lookup_table) + ((size_t)1 << lookup_log2(symbols)) * sizeof(slot) + BSX_ALIGNMENT;
-}
-
-/* The place of a level, or the empty place where it belongs. */
-static size_t find(const slot *slots, unsigned log2, int32_t level) {
-    const size_t mask = ((size_t)1 << log2) - 1;
-    size_t at = (uint32_t)level * UINT32_C(0x9E3779B1) >> (32 - log2);
-    while (slots[at].level != level && slots[at].level != EMPTY) at = (at + 1) & mask;
-    return at;
-}
-
-bsx_status bsx_lookup_prepare(const int32_t *codebook, size_t symbols, void *lookup, size_t lookup_bytes) {
-    const size_t needed = bsx_lookup_bytes(symbols);
-    if (codebook == NULL || lookup == NULL || needed == 0 || lookup_bytes < needed) return BSX_BAD_ARGUMENT;
-    const unsigned log2 = lookup_log2(symbols);
-    lookup_table *table = bsx_align(lookup);
-    slot *slots = table->slots;
-    table->symbols = (uint32_t)symbols;
-    table->zero = codebook[0];
-    for (size_t i = 0; i < (size_t)1 << log2; i++) slots[i] = (slot){EMPTY, 0};
-    for (size_t i = 0; i < symbols; i++) {
-        if (codebook[i] < -BSX_MAX_LEVEL || codebook[i] > BSX_MAX_LEVEL) return BSX_BAD_CODEBOOK;
-        const size_t at = find(slots, log2, codebook[i]);
-        if (slots[at].level != EMPTY) return BSX_BAD_CODEBOOK;
-        slots[at] = (slot){codebook[i], (uint32_t)i};
-    }
-    return BSX_OK;
-}
+#define CHUNK 1024U     /* weights searched for coded ones at a time; a multiple of 8, the weights of a bitmap's byte */
+#define STORE_SLOP 8U   /* the writer stores whole words */
 
 /* ---- writing bits ---- */
 
@@ -67,14 +17,25 @@ typedef struct writer {
     unsigned held;
 } writer;
 
-static inline void store_be64(uint8_t *p, uint64_t x) {
+ALWAYS_INLINE void store_be64(uint8_t *p, uint64_t x) {
     for (unsigned i = 0; i < 8; i++) p[i] = (uint8_t)(x >> (56 - 8 * i));
 }
 
-/* Append the codeword of value (at most 33 bits). Stores 8 bytes. */
-static inline void write_eg(writer *w, uint32_t value, unsigned order) {
-    const uint64_t word = (uint64_t)value + (UINT64_C(1) << order);
-    const unsigned length = 2 * (63 - bsx_clz64(word)) - order + 1;
+/* Append the codeword of value (at most 47 bits). Stores 8 bytes. */
+ALWAYS_INLINE void write_code(writer *w, uint32_t value, const bsx_code code) {
+    const uint64_t one = UINT64_C(1) << code.order; /* the bit after the zeros, before the order's bits */
+    const uint32_t q = value >> code.order;
+    uint64_t word = value + one;
+    unsigned length = code.order + 1;
+    if (code.family == BSX_EXP_GOLOMB) {
+        length = 2 * (63 - bsx_clz64(word)) - code.order + 1;
+    } else if (!UNLIKELY(q >= BSX_RICE_ESCAPE)) {
+        word = one | (value & (one - 1));
+        length += q;
+    } else {
+        word -= (uint64_t)BSX_RICE_ESCAPE << code.order;
+        length = BSX_RICE_ESCAPE + 2 * (63 - bsx_clz64(word)) - code.order + 1;
+    }
     w->pending |= word << (64 - w->held - length);
     w->held += length;
     store_be64(w->out, w->pending);
@@ -90,114 +51,200 @@ static uint8_t *finish(const writer *w) { return w->out + (w->held != 0); }
 
 typedef struct encoder {
     const bsx_plan *plan;
-    const slot *slots;
-    unsigned log2;
-    int32_t zero;
-    size_t run_bound; /* bytes that the run stream of a block can take */
+    const bsx_lookup *lookup;
+    bsx_code level_code, run_code;
+    size_t bitmap_bytes; /* BM: of a whole block, else 0 */
+    size_t run_bound;    /* RL: bytes that the run stream of a block can take, else 0 */
 } encoder;
 
-/* Bytes of `count` codewords below `limit`, and what the writer stores past them. */
-static size_t stream_bound(uint64_t count, uint32_t limit, unsigned order) {
-    return (size_t)((count * bsx_eg_bits(limit - 1, order) + 7) / 8) + STORE_SLOP;
-}
-
-static size_t run_bound(const bsx_plan *plan) {
-    const uint32_t weights = plan->block_rows * plan->block_cols;
-    return plan->layout == BSX_RL ? stream_bound(weights, weights, plan->run_code) : 0;
+/* Bytes of `count` codewords below `limit`, and what the writer stores past them. No codeword is longer than that of the
+ * greatest value. */
+static size_t stream_bound(uint64_t count, uint32_t limit, bsx_code code) {
+    return (size_t)((count * bsx_longest(limit, code) + 7) / 8) + STORE_SLOP;
 }
 
 static bool plan_valid(const bsx_plan *plan) {
-    if (plan == NULL || (plan->layout != BSX_EG && plan->layout != BSX_RL)) return false;
-    if (plan->symbols < 1 || plan->symbols > BSX_MAX_SYMBOLS) return false;
-    if (plan->level_code > BSX_MAX_ORDER || plan->run_code > (plan->layout == BSX_RL ? BSX_MAX_ORDER : 0)) return false;
+    if (plan == NULL || plan->layout < BSX_EG || plan->layout > BSX_BM || plan->pairs > (plan->layout != BSX_EG)) {
+        return false;
+    }
+    if (plan->symbols < (plan->pairs ? BSX_MIN_PAIRED : 1)) return false;
+    if (plan->symbols > (plan->pairs ? BSX_MAX_PAIRED : BSX_MAX_SYMBOLS)) return false;
+    if (plan->level_code > BSX_MAX_CODE || plan->run_code > (plan->layout == BSX_RL ? BSX_MAX_CODE : 0)) return false;
     if (plan->rows < 1 || plan->cols < 1 || plan->rows > BSX_MAX_WEIGHTS / plan->cols) return false;
     const bsx_grid grid = {plan->rows, plan->cols, plan->block_rows, plan->block_cols};
     return bsx_grid_valid(&grid);
 }
 
+static encoder encoder_of(const bsx_plan *plan, const bsx_lookup *lookup) {
+    const uint32_t weights = plan->block_rows * plan->block_cols;
+    encoder e = {plan, lookup, bsx_code_of(plan->level_code), bsx_code_of(plan->run_code), 0, 0};
+    if (plan->layout == BSX_BM) e.bitmap_bytes = (weights + 7) / 8;
+    if (plan->layout == BSX_RL) e.run_bound = stream_bound(weights, weights, e.run_code);
+    return e;
+}
+
 size_t bsx_block_bound(const bsx_plan *plan) {
     if (!plan_valid(plan)) return 0;
+    const encoder e = encoder_of(plan, NULL);
     const uint32_t weights = plan->block_rows * plan->block_cols;
-    return run_bound(plan) + stream_bound(weights, plan->symbols, plan->level_code);
+    const uint32_t limit = plan->pairs ? (plan->symbols - 1) * (plan->symbols - 1) : plan->symbols;
+    const uint32_t codewords = plan->pairs ? weights / 2 + weights % 2 : weights;
+    return e.bitmap_bytes + e.run_bound + stream_bound(codewords, limit, e.level_code);
 }
 
-/* Both return the first weight whose level is not in the codebook, or the number of weights; *end is past the bytes. */
+/* A block on its way. */
+typedef struct block_writer {
+    writer runs, levels;
+    uint32_t expected; /* RL: where the next coded weight would be after a run of 0 */
+    uint32_t coded;
+    uint32_t waiting; /* pairs: the symbol whose partner is still to come, or 0 */
+} block_writer;
 
-static uint32_t encode_eg(const encoder *e, const int32_t *levels, uint32_t weights, uint8_t *out, uint32_t *counts,
-                          uint8_t **end) {
-    writer w = {out, 0, 0};
-    for (uint32_t i = 0; i < weights; i++) {
-        const slot *s = &e->slots[find(e->slots, e->log2, levels[i])];
-        if (s->level == EMPTY) return i;
-        write_eg(&w, s->symbol, e->plan->level_code);
+/* Append the level stream's share of a coded symbol, which is not 0. */
+ALWAYS_INLINE void write_symbol(const encoder *e, block_writer *b, uint32_t symbol, const bsx_code code,
+                                const bool pairs) {
+    if (!pairs) {
+        write_code(&b->levels, symbol - 1, code);
+    } else if (b->waiting == 0) {
+        b->waiting = symbol;
+    } else {
+        write_code(&b->levels, bsx_pair_rank(e->lookup, b->waiting, symbol), code);
+        b->waiting = 0;
     }
-    *end = finish(&w);
-    counts[0] = (uint32_t)(*end - out);
-    return weights;
 }
 
-static uint32_t encode_rl(const encoder *e, const int32_t *levels, uint32_t weights, uint8_t *out, uint32_t *counts,
-                          uint8_t **end) {
-    uint8_t *const level_stream = out + e->run_bound; /* moved down when the run stream's length is known */
-    writer runs = {out, 0, 0};
-    writer symbols = {level_stream, 0, 0};
-    uint32_t coded = 0;
-    uint32_t expected = 0; /* where the next coded weight would be after a run of 0 */
+/* All return the first weight whose level is not in the codebook, or the number of weights. */
+
+ALWAYS_INLINE uint32_t write_all(const encoder *e, const int32_t *levels, uint32_t weights, block_writer *b,
+                                 const bsx_code code) {
+    writer w = b->levels;
+    uint32_t i = 0;
+    for (; i < weights; i++) {
+        const uint32_t symbol = bsx_symbol_of(e->lookup, levels[i]);
+        if (UNLIKELY(symbol == BSX_NO_SYMBOL)) break;
+        write_code(&w, symbol, code);
+    }
+    b->levels = w;
+    return i;
+}
+
+/* The coded weights of a chunk that starts at `start`; `places`: where they are in it. */
+ALWAYS_INLINE uint32_t write_coded(const encoder *e, const int32_t *chunk, uint32_t start, const uint16_t *places,
+                                   uint32_t found, block_writer *b, const bsx_code code) {
+    const bool runs = e->plan->layout == BSX_RL, pairs = e->plan->pairs;
+    const bsx_code run_code = e->run_code;
+    block_writer w = *b;
+    uint32_t i = 0;
+    for (; i < found; i++) {
+        const uint32_t symbol = bsx_symbol_of(e->lookup, chunk[places[i]]);
+        if (UNLIKELY(symbol == BSX_NO_SYMBOL)) break;
+        if (runs) write_code(&w.runs, start + places[i] - w.expected, run_code);
+        w.expected = start + places[i] + 1;
+        write_symbol(e, &w, symbol, code, pairs);
+    }
+    w.coded += i;
+    *b = w;
+    return i < found ? places[i] : CHUNK;
+}
+
+/* Where the levels that are not `zero` stand, searched without branches, since it cannot be predicted. */
+static uint32_t find_coded(const int32_t *levels, uint32_t count, int32_t zero, uint16_t *places) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        places[found] = (uint16_t)i;
+        found += levels[i] != zero;
+    }
+    return found;
+}
+
+/* Section 6, BM: one bit a weight. */
+static void write_bitmap(const int32_t *levels, uint32_t count, int32_t zero, uint8_t *bitmap) {
+    uint32_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        unsigned bits = 0;
+        for (unsigned j = 0; j < 8; j++) bits |= (unsigned)(levels[i + j] != zero) << j;
+        bitmap[i / 8] = (uint8_t)bits;
+    }
+    if (i == count) return;
+    bitmap[i / 8] = 0;
+    for (unsigned j = 0; i + j < count; j++) bitmap[i / 8] |= (uint8_t)((unsigned)(levels[i + j] != zero) << j);
+}
+
+static uint32_t write_some(const encoder *e, const int32_t *levels, uint32_t weights, block_writer *b,
+                           uint8_t *bitmap) {
+    const bsx_code eg = {BSX_EXP_GOLOMB, e->level_code.order}, rice = {BSX_GOLOMB_RICE, e->level_code.order};
+    const bool is_eg = e->level_code.family == BSX_EXP_GOLOMB;
+    if (e->plan->layout == BSX_EG) {
+        return is_eg ? write_all(e, levels, weights, b, eg) : write_all(e, levels, weights, b, rice);
+    }
+    const int32_t zero = e->lookup->zero;
     for (uint32_t start = 0; start < weights; start += CHUNK) {
         uint16_t places[CHUNK];
+        const int32_t *chunk = levels + start;
         const uint32_t length = weights - start < CHUNK ? weights - start : CHUNK;
-        uint32_t found = 0; /* searched without branches: which weights are zero cannot be predicted */
-        for (uint32_t i = 0; i < length; i++) {
-            places[found] = (uint16_t)i;
-            found += levels[start + i] != e->zero;
-        }
-        for (uint32_t i = 0; i < found; i++) {
-            const uint32_t place = start + places[i];
-            const slot *s = &e->slots[find(e->slots, e->log2, levels[place])];
-            if (s->level == EMPTY) return place;
-            write_eg(&runs, place - expected, e->plan->run_code);
-            write_eg(&symbols, s->symbol - 1, e->plan->level_code);
-            expected = place + 1;
-        }
-        coded += found;
+        const uint32_t found = find_coded(chunk, length, zero, places);
+        if (e->plan->layout == BSX_BM) write_bitmap(chunk, length, zero, bitmap + start / 8);
+        const uint32_t good = is_eg ? write_coded(e, chunk, start, places, found, b, eg)
+                                    : write_coded(e, chunk, start, places, found, b, rice);
+        if (good < CHUNK) return start + good;
     }
-    counts[0] = (uint32_t)(finish(&runs) - out);
-    counts[1] = (uint32_t)(finish(&symbols) - level_stream);
-    counts[2] = coded;
-    memmove(out + counts[0], level_stream, counts[1]);
-    *end = out + counts[0] + counts[1];
     return weights;
+}
+
+/* Encode one block to out; *end is past its bytes. */
+static uint32_t encode_block(const encoder *e, const int32_t *levels, uint32_t weights, uint8_t *out, uint32_t *counts,
+                             uint8_t **end) {
+    const size_t bitmap_bytes = e->plan->layout == BSX_BM ? (weights + 7) / 8 : 0;
+    uint8_t *const run_stream = out + bitmap_bytes;
+    uint8_t *const level_stream = run_stream + e->run_bound; /* moved down when the run stream's length is known */
+    block_writer b = {{run_stream, 0, 0}, {level_stream, 0, 0}, 0, 0, 0};
+    const uint32_t good = write_some(e, levels, weights, &b, out);
+    if (good < weights) return good;
+    if (b.waiting != 0) write_code(&b.levels, bsx_pair_rank(e->lookup, b.waiting, 1), e->level_code);
+    const uint32_t run_bytes = (uint32_t)(finish(&b.runs) - run_stream);
+    const uint32_t level_bytes = (uint32_t)(finish(&b.levels) - level_stream);
+    if (e->plan->layout == BSX_RL) {
+        *counts++ = run_bytes;
+        counts[1] = b.coded;
+    }
+    counts[0] = level_bytes;
+    memmove(run_stream + run_bytes, level_stream, level_bytes);
+    *end = run_stream + run_bytes + level_bytes;
+    return weights;
+}
+
+static bool arguments_valid(const bsx_plan *plan, const int32_t *levels, size_t level_count, const bsx_lookup *lookup,
+                            size_t lookup_bytes) {
+    return plan_valid(plan) && levels != NULL && level_count == plan->rows * plan->cols && lookup != NULL &&
+           lookup_bytes >= bsx_lookup_bytes(plan->symbols) && lookup->symbols == plan->symbols &&
+           (lookup->paired || !plan->pairs);
 }
 
 bsx_status bsx_encode(const bsx_plan *plan, const int32_t *levels, size_t level_count, const void *lookup,
                       size_t lookup_bytes, uint64_t first_block, uint64_t count, void *out, size_t out_bytes,
                       uint32_t *counts, size_t counts_count, bsx_progress *progress) {
-    if (!plan_valid(plan) || levels == NULL || lookup == NULL || out == NULL || counts == NULL || progress == NULL ||
-        level_count != plan->rows * plan->cols || lookup_bytes < bsx_lookup_bytes(plan->symbols)) {
+    const bsx_lookup *table = lookup ? bsx_align(lookup) : NULL;
+    if (!arguments_valid(plan, levels, level_count, table, lookup_bytes) || out == NULL || counts == NULL ||
+        progress == NULL) {
         return BSX_BAD_ARGUMENT;
     }
     const bsx_grid grid = {plan->rows, plan->cols, plan->block_rows, plan->block_cols};
     const uint64_t blocks = bsx_grid_blocks(&grid);
-    const unsigned numbers = plan->layout == BSX_RL ? 3 : 1;
+    const unsigned numbers = bsx_counts(plan->layout);
     const size_t bound = bsx_block_bound(plan);
     if (count > blocks || first_block > blocks - count || counts_count / numbers < count ||
         (count != 0 && out_bytes < bound)) {
         return BSX_BAD_ARGUMENT;
     }
-    const lookup_table *table = bsx_align(lookup);
-    if (table->symbols != plan->symbols) return BSX_BAD_ARGUMENT;
-    const encoder e = {plan, table->slots, lookup_log2(plan->symbols), table->zero, run_bound(plan)};
+    const encoder e = encoder_of(plan, table);
     *progress = (bsx_progress){0, 0, 0};
     uint8_t *start = out;
     while (progress->blocks < count && out_bytes - progress->bytes >= bound) {
         const uint64_t block = first_block + progress->blocks;
         const uint64_t place = bsx_grid_first(&grid, block);
         const uint32_t weights = bsx_grid_weights(&grid, block);
-        uint32_t *block_counts = counts + progress->blocks * numbers;
         uint8_t *end = start;
-        const uint32_t good = plan->layout == BSX_RL
-                                  ? encode_rl(&e, levels + place, weights, start, block_counts, &end)
-                                  : encode_eg(&e, levels + place, weights, start, block_counts, &end);
+        const uint32_t good = encode_block(&e, levels + place, weights, start, counts + progress->blocks * numbers, &end);
         if (good < weights) {
             progress->bad_level = place + good;
             return BSX_BAD_CODEBOOK;

@@ -22,9 +22,16 @@ static bool is_float(unsigned dtype) {
 
 static bool codes_valid(const bsx_head *head) {
     const bool raw = head->layout == BSX_RAW;
-    const unsigned last = BSX_MAX_ORDER; /* family 0, so the code is the order */
-    return head->level_code <= (raw ? 0 : last) && head->codebook_code <= (raw ? 0 : last) &&
-           head->run_code <= (head->layout == BSX_RL ? last : 0) && (head->index_width == 2 || head->index_width == 4);
+    return head->level_code <= (raw ? 0 : BSX_MAX_CODE) && head->codebook_code <= (raw ? 0 : BSX_MAX_ORDER) &&
+           head->run_code <= (head->layout == BSX_RL ? BSX_MAX_CODE : 0) &&
+           (head->index_width == 2 || head->index_width == 4) &&
+           head->pairs <= (head->layout == BSX_RL || head->layout == BSX_BM ? 1 : 0);
+}
+
+static bool symbols_valid(const bsx_head *head) {
+    if (head->layout == BSX_RAW) return head->symbols == 0 && head->codebook_bytes == 0;
+    if (head->pairs) return head->symbols >= BSX_MIN_PAIRED && head->symbols <= BSX_MAX_PAIRED;
+    return head->symbols >= 1 && head->symbols <= BSX_MAX_SYMBOLS;
 }
 
 static bool step_valid(const uint8_t *bytes, const bsx_head *head) {
@@ -50,17 +57,16 @@ static bsx_status read_fixed(const uint8_t *blob, bsx_head *head) {
     head->codebook_bytes = bsx_load_le32(blob + 28);
     head->payload_bytes = bsx_load_le64(blob + 32);
     head->index_width = blob[44];
+    head->pairs = blob[45];
     head->item_bytes = item_bytes(head->dtype);
     const bool raw = head->layout == BSX_RAW;
-    if (head->layout > BSX_RL) return BSX_BAD_LAYOUT;
+    if (head->layout > BSX_BM) return BSX_BAD_LAYOUT;
     if (head->item_bytes == 0 || (!raw && !is_float(head->dtype))) return BSX_BAD_DTYPE;
     if (head->ndim < 1 || head->ndim > MAX_DIMS) return BSX_BAD_SHAPE;
     if (!codes_valid(head)) return BSX_BAD_CODE;
     if (!step_valid(blob + 12, head)) return BSX_BAD_STEP;
-    if (raw ? head->symbols != 0 || head->codebook_bytes != 0 : head->symbols < 1 || head->symbols > BSX_MAX_SYMBOLS) {
-        return BSX_BAD_CODEBOOK;
-    }
-    if (blob[45] | blob[46] | blob[47]) return BSX_BAD_RESERVED;
+    if (!symbols_valid(head)) return BSX_BAD_CODEBOOK;
+    if (blob[46] | blob[47]) return BSX_BAD_RESERVED;
     return BSX_OK;
 }
 
@@ -100,13 +106,13 @@ static bsx_status check_extent(const uint8_t *blob, size_t size, bsx_head *head)
     return BSX_OK;
 }
 
-/* Rule 18. A sum of 32-bit counts that lie in the blob does not overflow. */
+/* Rule 18. A sum of 32-bit counts that lie in the blob, and of bitmaps, does not overflow. */
 static bool index_valid(const uint8_t *blob, const bsx_head *head) {
     uint64_t sum = 0;
     for (uint64_t i = 0; i < head->blocks; i++) {
         bsx_block block;
         if (!bsx_read_block(blob, head, i, &block)) return false;
-        sum += (uint64_t)block.run_bytes + block.level_bytes;
+        sum += bsx_block_bytes(&block);
     }
     return sum == head->payload_bytes;
 }
@@ -120,7 +126,7 @@ bsx_status bsx_parse(const void *blob, size_t size, bsx_head *head) {
     if (status == BSX_OK) status = read_shape(bytes, size, head);
     if (status == BSX_OK) status = check_extent(bytes, size, head);
     if (status != BSX_OK) return status;
-    if (head->layout != BSX_RAW && !bsx_read_codebook(bytes, head, NULL)) return BSX_BAD_CODEBOOK;
+    if (head->layout != BSX_RAW && !bsx_check_codebook(bytes, head)) return BSX_BAD_CODEBOOK;
     if (!index_valid(bytes, head)) return BSX_BAD_INDEX;
     if (head->payload_bytes > size - head->head_bytes) return BSX_TRUNCATED;
     if (head->payload_bytes < size - head->head_bytes) return BSX_TRAILING_BYTES;

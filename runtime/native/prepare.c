@@ -1,22 +1,30 @@
-/* prepare.c - what is computed once per blob: tables and offsets, laid out in the caller's workspace. */
+/* prepare.c - what is computed once per blob: tables, values and offsets, laid out in the caller's workspace. */
 #include "blob.h"
+#include "kernels.h"
 
 #define ALIGNED(bytes) (((uint64_t)(bytes) + BSX_ALIGNMENT - 1) / BSX_ALIGNMENT * BSX_ALIGNMENT)
+#define INT8_LEVELS 256U
+#define MAX_ITEM_BYTES 8U
 
 /* Where each part of the workspace starts; `end` is the length of all. */
-typedef struct plan {
-    uint64_t levels, runs, codebook, values, offsets, end;
-} plan;
+typedef struct layout_plan {
+    uint64_t levels, runs, map, values, codebook, offsets, end;
+} layout_plan;
 
-static plan plan_of(const bsx_head *head) {
-    const uint64_t level_table = head->layout == BSX_RAW ? 0 : sizeof(bsx_table);
-    const uint64_t run_table = head->layout == BSX_RL ? sizeof(bsx_table) : 0;
-    plan p;
-    p.levels = 0;
-    p.runs = p.levels + ALIGNED(level_table);
-    p.codebook = p.runs + ALIGNED(run_table);
-    p.values = p.codebook + ALIGNED((uint64_t)head->symbols * sizeof(int32_t));
-    p.offsets = p.values + ALIGNED((uint64_t)head->symbols * head->item_bytes);
+static uint64_t pair_count(const bsx_head *head) {
+    return head->pairs ? (uint64_t)(head->symbols - 1) * (head->symbols - 1) : 0;
+}
+
+static layout_plan plan_of(const bsx_head *head) {
+    const bool raw = head->layout == BSX_RAW;
+    const uint64_t values = head->symbols > INT8_LEVELS ? head->symbols : INT8_LEVELS;
+    layout_plan p;
+    p.levels = ALIGNED(sizeof(bsx_setup));
+    p.runs = p.levels + ALIGNED(raw ? 0 : sizeof(bsx_table));
+    p.map = p.runs + ALIGNED(head->layout == BSX_RL ? sizeof(bsx_table) : 0);
+    p.values = p.map + ALIGNED(head->pairs ? 2 * sizeof(uint16_t) * pair_count(head) : head->symbols);
+    p.codebook = p.values + ALIGNED(raw ? 0 : values * MAX_ITEM_BYTES);
+    p.offsets = p.codebook + ALIGNED((uint64_t)head->symbols * sizeof(int32_t));
     p.end = p.offsets + ALIGNED(head->blocks * sizeof(uint64_t));
     return p;
 }
@@ -29,45 +37,113 @@ void *bsx_align(const void *buffer) {
 uint64_t bsx_workspace_bytes(const bsx_head *head) { return plan_of(head).end + BSX_ALIGNMENT; }
 
 bsx_workspace bsx_workspace_parts(const bsx_head *head, const void *workspace) {
-    const plan p = plan_of(head);
+    const layout_plan p = plan_of(head);
     unsigned char *start = bsx_align(workspace);
     bsx_workspace parts;
+    parts.setup = (bsx_setup *)(void *)start;
     parts.levels = (bsx_table *)(void *)(start + p.levels);
     parts.runs = (bsx_table *)(void *)(start + p.runs);
-    parts.codebook = (int32_t *)(void *)(start + p.codebook);
+    parts.map = start + p.map;
     parts.values = start + p.values;
+    parts.codebook = (int32_t *)(void *)(start + p.codebook);
     parts.offsets = (uint64_t *)(void *)(start + p.offsets);
     return parts;
 }
 
-/* One buffer per lane and stream, each for a whole block and what is stored past its end. */
-uint64_t bsx_scratch_bytes(const bsx_head *head) {
-    const uint64_t streams = head->layout == BSX_RL ? 2 : head->layout == BSX_EG ? 1 : 0;
-    const uint64_t values = (uint64_t)head->block_rows * head->block_cols + BSX_STREAM_SLOP;
-    return streams * BSX_LANES * values * sizeof(uint16_t) + BSX_ALIGNMENT;
+/* Can the level stream be decoded to int8_t levels? Pairs need to tell symbols apart at their end, so that there no level
+ * may be in the codebook twice. */
+static bsx_form form_of(const bsx_head *head, const int32_t *codebook) {
+    if (head->layout != BSX_EG && codebook[0] != 0) return BSX_AS_SYMBOLS;
+    if (!bsx_type_holds(BSX_INT8, head)) return BSX_AS_SYMBOLS;
+    for (uint32_t i = 0; head->pairs && i < head->symbols; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            if (codebook[i] == codebook[j]) return BSX_AS_SYMBOLS;
+        }
+    }
+    return BSX_AS_LEVELS;
 }
 
-bsx_status bsx_prepare(const void *blob, size_t size, const bsx_head *head, void *workspace, size_t workspace_bytes) {
-    if (blob == NULL || head == NULL || workspace == NULL || size != head->head_bytes + head->payload_bytes ||
-        workspace_bytes < head->workspace_bytes) {
-        return BSX_BAD_ARGUMENT;
+/* What each rank stands for: two levels, or two symbols. */
+static void fill_pairs(const bsx_head *head, const bsx_workspace *parts, const uint8_t *classes) {
+    uint8_t first[BSX_MAX_PAIRED * BSX_MAX_PAIRED], second[BSX_MAX_PAIRED * BSX_MAX_PAIRED];
+    bsx_rank_pairs(classes, head->symbols - 1, first, second);
+    for (uint32_t rank = 0; rank < pair_count(head); rank++) {
+        const uint16_t a = (uint16_t)(first[rank] + 1), b = (uint16_t)(second[rank] + 1);
+        if (parts->setup->form == BSX_AS_LEVELS) {
+            ((int8_t *)parts->map)[2 * rank] = (int8_t)parts->codebook[a];
+            ((int8_t *)parts->map)[2 * rank + 1] = (int8_t)parts->codebook[b];
+        } else {
+            ((uint16_t *)parts->map)[2 * rank] = a;
+            ((uint16_t *)parts->map)[2 * rank + 1] = b;
+        }
     }
-    const bsx_workspace parts = bsx_workspace_parts(head, workspace);
-    if (head->layout != BSX_RAW) {
-        if (!bsx_read_codebook(blob, head, parts.codebook)) return BSX_BAD_CODEBOOK;
-        bsx_fill_values(parts.codebook, head->symbols, head->step, head->dtype, parts.values);
+}
+
+/* The table of the level stream. In RL and BM the stream holds symbols minus 1. */
+static void prepare_levels(const bsx_head *head, const bsx_workspace *parts, const uint8_t *classes) {
+    const bsx_code code = bsx_code_of(head->level_code);
+    const uint32_t base = head->layout == BSX_EG ? 0 : 1;
+    const bool as_levels = parts->setup->form == BSX_AS_LEVELS;
+    const unsigned width = as_levels ? sizeof(int8_t) : sizeof(uint16_t);
+    if (head->pairs) {
+        fill_pairs(head, parts, classes);
+        bsx_build_table(parts->levels, code, (uint32_t)pair_count(head), 0, width, 2, parts->map);
+        return;
     }
-    if (head->layout == BSX_EG) bsx_build_table(parts.levels, head->level_code, head->symbols);
-    if (head->layout == BSX_RL) { /* the level stream holds symbols minus 1 */
-        bsx_build_table(parts.levels, head->level_code, head->symbols - 1);
-        bsx_build_table(parts.runs, head->run_code, head->block_rows * head->block_cols);
+    for (uint32_t i = base; as_levels && i < head->symbols; i++) {
+        ((int8_t *)parts->map)[i - base] = (int8_t)parts->codebook[i];
     }
+    bsx_build_table(parts->levels, code, head->symbols - base, base, width, 1, as_levels ? parts->map : NULL);
+}
+
+/* What is written for each symbol, or for each int8_t level. */
+static void prepare_values(const bsx_head *head, const bsx_workspace *parts) {
+    const bsx_setup *setup = parts->setup;
+    int32_t levels[INT8_LEVELS];
+    for (uint32_t i = 0; i < INT8_LEVELS; i++) levels[i] = (int8_t)i;
+    if (setup->form == BSX_AS_LEVELS) bsx_fill_values(levels, INT8_LEVELS, head->step, setup->out_type, parts->values);
+    else bsx_fill_values(parts->codebook, head->symbols, head->step, setup->out_type, parts->values);
+}
+
+/* The blocks' places. */
+static bool read_index(const uint8_t *blob, const bsx_head *head, const bsx_workspace *parts) {
     uint64_t offset = 0;
     for (uint64_t i = 0; i < head->blocks; i++) {
         bsx_block block;
-        if (!bsx_read_block(blob, head, i, &block)) return BSX_BAD_INDEX;
-        parts.offsets[i] = offset;
-        offset += (uint64_t)block.run_bytes + block.level_bytes;
+        if (!bsx_read_block(blob, head, i, &block)) return false;
+        parts->offsets[i] = offset;
+        offset += bsx_block_bytes(&block);
     }
-    return BSX_OK;
+    return true;
+}
+
+bsx_status bsx_prepare_with(const void *blob, size_t size, const bsx_head *head, int out_type, unsigned simd,
+                            void *workspace, size_t workspace_bytes) {
+    if (blob == NULL || head == NULL || workspace == NULL || size != head->head_bytes + head->payload_bytes ||
+        workspace_bytes < head->workspace_bytes || simd >= bsx_simd_levels()) {
+        return BSX_BAD_ARGUMENT;
+    }
+    const bool raw = head->layout == BSX_RAW;
+    const bsx_workspace parts = bsx_workspace_parts(head, workspace);
+    const unsigned item_bytes = raw ? (out_type == head->dtype ? head->item_bytes : 0) : bsx_type_bytes(out_type);
+    if (item_bytes == 0) return BSX_BAD_ARGUMENT;
+    *parts.setup = (bsx_setup){out_type, item_bytes, BSX_AS_SYMBOLS, simd, head->step};
+    if (!raw) {
+        uint8_t classes[BSX_MAX_PAIRED];
+        if (!bsx_read_codebook(blob, head, parts.codebook, head->pairs ? classes : NULL)) return BSX_BAD_CODEBOOK;
+        if (!bsx_type_holds(out_type, head)) return BSX_BAD_ARGUMENT;
+        parts.setup->form = form_of(head, parts.codebook);
+        prepare_levels(head, &parts, classes);
+        prepare_values(head, &parts);
+    }
+    if (head->layout == BSX_RL) {
+        const uint32_t limit = head->block_rows * head->block_cols;
+        bsx_build_table(parts.runs, bsx_code_of(head->run_code), limit, 0, sizeof(uint16_t), 1, NULL);
+    }
+    return read_index(blob, head, &parts) ? BSX_OK : BSX_BAD_INDEX;
+}
+
+bsx_status bsx_prepare(const void *blob, size_t size, const bsx_head *head, int out_type, void *workspace,
+                       size_t workspace_bytes) {
+    return bsx_prepare_with(blob, size, head, out_type, bsx_simd_best(), workspace, workspace_bytes);
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reference_decoder import crc32c
 
-RAW, EG, RL = 0, 1, 2
+RAW, EG, RL, BM = 0, 1, 2, 3
 FLOAT32, UINT8, FLOAT16, FLOAT64, BFLOAT16 = 1, 2, 10, 11, 16
 
 
@@ -24,6 +24,14 @@ def eg(x: int, k: int) -> str:
     return "0" * (len(binary) - 1 - k) + binary
 
 
+def rice(x: int, k: int) -> str:
+    """One codeword of family 1: floor(x / 2^k) zeros, a one and the low k bits, or from 16 zeros on an escape."""
+    quotient, low = divmod(x, 2**k)
+    if quotient >= 16:
+        return "0" * 16 + eg(x - 16 * 2**k, k)
+    return "0" * quotient + "1" + format(low, f"0{k}b")[: k or None] * (k > 0)
+
+
 def codebook_bits(levels: list[int], k: int) -> str:
     """Section 4: what a codebook holds."""
     text, before = "", 0
@@ -37,15 +45,23 @@ def codebook_bits(levels: list[int], k: int) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """parts: the bits of its streams (RAW: its bytes); coded: n of RL. counts and crc are lies, if given."""
+    """parts: the bits of its streams (RAW: its bytes); coded: n of RL; bitmap: of BM, as bytes or as bits in the order
+    of the weights. counts and crc are lies, if given."""
 
     parts: tuple[str | bytes, ...] = ()
     coded: int | None = None
+    bitmap: str | bytes = b""
     counts: tuple[int, ...] | None = None
     crc: int | None = None
 
     def data(self) -> list[bytes]:
         return [part if isinstance(part, bytes) else bits(part) for part in self.parts]
+
+    def whole(self) -> bytes:
+        bitmap = self.bitmap
+        if isinstance(bitmap, str):
+            bitmap = bytes(int(f"{byte:08b}"[::-1], 2) for byte in bits(bitmap))
+        return bitmap + b"".join(self.data())
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,8 @@ class Blob:
     index_width: int = 2
     magic: bytes = b"BSXB"
     version: int = 0
-    reserved: bytes = bytes(3)
+    pairs: int = 0
+    reserved: bytes = bytes(2)
     ndim: int | None = None
     codebook_bytes: int | None = None
     payload_bytes: int | None = None
@@ -78,7 +95,7 @@ class Blob:
 
     def build(self) -> bytes:
         codebook = bits(self.codebook)
-        payload = b"".join(b"".join(block.data()) for block in self.blocks)
+        payload = b"".join(block.whole() for block in self.blocks)
         step = self.step if isinstance(self.step, bytes) else struct.pack("<f", self.step)
         head = struct.pack("<4sHBB", self.magic, self.version, self.layout, self.dtype)
         head += bytes([len(self.dims) if self.ndim is None else self.ndim])
@@ -86,7 +103,7 @@ class Blob:
         head += struct.pack("<III", self.symbols, self.block_rows, self.block_cols)
         head += struct.pack("<I", len(codebook) if self.codebook_bytes is None else self.codebook_bytes)
         head += struct.pack("<Q", len(payload) if self.payload_bytes is None else self.payload_bytes)
-        head += bytes(4) + bytes([self.index_width]) + self.reserved
+        head += bytes(4) + bytes([self.index_width, self.pairs]) + self.reserved
         head += struct.pack(f"<{len(self.dims)}Q", *self.dims) + codebook
         head += b"".join(self.entry(block) for block in self.blocks)
         head += bytes(-len(head) % 64) if self.padding is None else self.padding
@@ -98,5 +115,5 @@ class Blob:
         data = block.data()
         counts = block.counts or (*map(len, data), *([] if block.coded is None else [block.coded]))
         letter = {2: "H", 4: "I"}.get(self.index_width, "H")
-        crc = crc32c(b"".join(data)) if block.crc is None else block.crc
+        crc = crc32c(block.whole()) if block.crc is None else block.crc
         return struct.pack(f"<{len(counts)}{letter}I", *counts, crc)

@@ -1,4 +1,4 @@
-"""The backends that the codec's tests run on: each such test runs on both."""
+"""The backends that the codec's tests run on: each such test runs on both, unless BSEXPORT_BACKEND asks for one."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from bsexport_runtime.errors import BackendError
 @pytest.fixture(params=["numpy", "native"], scope="session")
 def coder(request: pytest.FixtureRequest) -> Codec:
     """The codec on one backend. Without the native library its tests are skipped, or fail if it is required."""
-    if request.param == "numpy":
-        return codec.numpy_codec()
+    return codec.numpy_codec() if request.param == "numpy" else _native()
+
+
+@pytest.fixture(scope="session")
+def coders() -> list[Codec]:
+    """The codec on each backend that is there, numpy first."""
+    try:
+        return [codec.numpy_codec(), _native()]
+    except pytest.skip.Exception:
+        return [codec.numpy_codec()]
+
+
+def _native() -> Codec:
+    if os.environ.get("BSEXPORT_BACKEND", "") == "numpy":
+        pytest.skip("NOT TESTED on the native backend: BSEXPORT_BACKEND asks for numpy")
     try:
         return codec.native_codec()
     except BackendError as error:
         if os.environ.get("BSEXPORT_REQUIRE_NATIVE", "") == "1":
             raise
         pytest.skip(f"NOT TESTED on the native backend: {error}")
-
-
-@pytest.fixture(scope="session")
-def coders() -> list[Codec]:
-    """The codec on each backend that is there, numpy first."""
-    found = [codec.numpy_codec()]
-    try:
-        found.append(codec.native_codec())
-    except BackendError:
-        if os.environ.get("BSEXPORT_REQUIRE_NATIVE", "") == "1":
-            raise
-    return found

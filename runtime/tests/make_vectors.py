@@ -2,8 +2,9 @@
 
 vectors/valid/*.bsxb are blobs that every reader must decode to what vectors/valid/expected.json says: the dtype's
 number, the shape, the levels (null for RAW) and the decoded weights as little-endian hex, the last two as [item, how
-often in a row]. Each of vectors/invalid/*.bsxb breaks one rule of section 9; vectors/invalid/expected.json says which
-status, and which block if it is one, every reader must report.
+often in a row]. Some say in "others" what the weights are in other types, null for one that does not hold the levels.
+Each of vectors/invalid/*.bsxb breaks one rule of section 9; vectors/invalid/expected.json says which status, and which
+block if it is one, every reader must report.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def files() -> Iterator[tuple[str, bytes]]:
             "shape": valid.blob.dims,
             "levels": None if valid.levels is None else repeats(valid.levels),
             "weights": repeats(weights),
+            **({"others": valid.others} if valid.others else {}),
         }
     yield "valid/expected.json", table(expected)
     expected = {}

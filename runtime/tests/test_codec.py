@@ -15,14 +15,15 @@ from bsexport_runtime.format import DType, Layout
 
 LEVELS = np.array([[0, 1, -1], [2, 0, 0]], dtype=np.int32)
 CODEBOOK = np.array([0, 1, -1, 2], dtype=np.int32)
+CLASSES = np.array([0, 1, 2], dtype=np.uint8)
 GOOD: dict[str, Any] = {
     "levels": LEVELS,
     "dtype": DType.FLOAT32,
     "step": 0.5,
     "codebook": CODEBOOK,
     "layout": Layout.RL,
-    "level_order": 0,
-    "run_order": 0,
+    "level_code": 0,
+    "run_code": 0,
 }
 
 
@@ -34,7 +35,7 @@ def encode(coder: Codec, **changes: Any) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"layout": Layout.RAW}, "layout is RAW, expected EG or RL: RAW blobs come from encode_raw"),
+        ({"layout": Layout.RAW}, "layout is RAW, expected EG, RL or BM: RAW blobs come from encode_raw"),
         ({"dtype": DType.INT8}, "dtype is INT8, expected FLOAT32, FLOAT16, FLOAT64 or BFLOAT16"),
         ({"levels": LEVELS.astype(np.int64)}, "levels are int64, expected int32"),
         ({"levels": LEVELS[:0]}, "shape is [0, 3], expected 1 to 8 dims of at least 1 and at most 2^40 weights"),
@@ -50,9 +51,19 @@ def encode(coder: Codec, **changes: Any) -> bytes:
         ({"step": 1e-60}, "step is 1e-60, which is not a finite float32 above 0"),
         ({"step": float("nan")}, "step is nan, which is not a finite float32 above 0"),
         ({"step": 1e39}, "step is 1e+39, which is not a finite float32 above 0"),
-        ({"level_order": 16}, "level_order is 16, expected 0 to 15"),
-        ({"run_order": -1}, "run_order is -1, expected 0 to 15"),
-        ({"layout": Layout.EG, "run_order": 1}, "run_order is 1, expected 0 to 0"),
+        ({"level_code": 32}, "level_code is 32, expected 0 to 31"),
+        ({"run_code": -1}, "run_code is -1, expected 0 to 31"),
+        ({"layout": Layout.EG, "run_code": 1}, "run_code is 1, expected 0 to 0"),
+        ({"layout": Layout.BM, "run_code": 1}, "run_code is 1, expected 0 to 0"),
+        ({"layout": Layout.EG, "pair_classes": CLASSES}, "pairs asked for in layout EG, expected RL or BM"),
+        ({"pair_classes": CLASSES[:2]}, "pair_classes are not a row of 3 uint8"),
+        ({"pair_classes": CLASSES.astype(np.int64)}, "pair_classes are not a row of 3 uint8"),
+        ({"pair_classes": CLASSES[::-1]}, "pair_classes fall"),
+        ({"pair_classes": CLASSES + np.uint8(62)}, "pair_classes go beyond 63"),
+        (
+            {"codebook": CODEBOOK[:2], "levels": LEVELS * 0, "pair_classes": CLASSES[:1]},
+            "codebook has 2 levels, expected 3 to 65 with pairs",
+        ),
     ],
 )
 def test_encode_refuses(coder: Codec, changes: dict[str, Any], text: str) -> None:
@@ -140,7 +151,7 @@ def test_blocks_that_are_not_there(coder: Codec) -> None:
     head = coder.parse(blob)
     for first, count in ((0, 2), (1, 1), (-1, 1), (0, -1)):
         with pytest.raises(BlobError) as caught:
-            coder.backend.decode_blocks(blob, head, first, count, bytearray(24), levels=False)
+            coder.backend.decode_blocks(blob, head, first, count, bytearray(24), out_type=None)
         assert caught.value.status is Status.BAD_ARGUMENT
 
 
@@ -148,6 +159,49 @@ def test_raw_has_no_levels(coder: Codec) -> None:
     blob = coder.encode_raw(b"12", (2,), DType.UINT8)
     with pytest.raises(BlobError, match="blob: levels asked for, but a RAW blob has none") as caught:
         coder.decode_levels(blob)
+    assert caught.value.status is Status.BAD_ARGUMENT
+
+
+def test_types_on_request(coder: Codec) -> None:
+    blob = encode(coder, levels=LEVELS * 100, codebook=CODEBOOK * 100)
+    for out_type, dtype, levels in (
+        (DType.FLOAT16, np.float16, LEVELS * 50),
+        (DType.BFLOAT16, np.float32, LEVELS * 50),
+        (DType.INT16, np.int16, LEVELS * 100),
+        (DType.INT32, np.int32, LEVELS * 100),
+    ):
+        weights = coder.decode(blob, out_type=out_type)
+        assert (weights.dtype, weights.tolist()) == (dtype, levels.tolist())
+        assert np.array_equal(coder.decode_rows(blob, 1, 2, out_type=out_type), weights[1:])
+        assert coder.decode_rows(blob, 1, 1, out_type=out_type).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("out_type", "text"),
+    [
+        (DType.INT8, "blob: level 200 does not fit INT8, which was asked for"),
+        (DType.UINT8, "blob: UINT8 asked for, which coded weights do not come in"),
+        (DType.INT64, "blob: INT64 asked for, which coded weights do not come in"),
+    ],
+)
+def test_types_that_cannot_be_had(coder: Codec, out_type: DType, text: str) -> None:
+    blob = encode(coder, levels=LEVELS * 100, codebook=CODEBOOK * 100)
+    out = bytearray(6 * out_type.storage.itemsize)
+    for decode in (
+        lambda: coder.decode(blob, out_type=out_type),
+        lambda: coder.decode_rows(blob, 0, 1, out_type=out_type),
+        lambda: coder.decode_into([blob], [out], out_type=out_type),
+    ):
+        with pytest.raises(BlobError) as caught:
+            decode()
+        assert (caught.value.status, str(caught.value)) == (Status.BAD_ARGUMENT, text)
+
+
+def test_raw_comes_in_its_own_type_alone(coder: Codec) -> None:
+    blob = coder.encode_raw(b"12", (2,), DType.UINT8)
+    assert coder.decode(blob, out_type=DType.UINT8).tobytes() == b"12"
+    with pytest.raises(BlobError, match="blob: INT8 asked for, but a RAW blob has its UINT8 alone") as caught:
+        coder.decode(blob, out_type=DType.INT8)
     assert caught.value.status is Status.BAD_ARGUMENT
 
 

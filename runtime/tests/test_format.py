@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from invalid_vectors import EG_BLOB, RAW_BLOB, RL_BLOB
+from blob_builder import Block
+from invalid_vectors import BM_BLOB, EG_BLOB, RAW_BLOB, RL_BLOB
 
 from bsexport_runtime import format
 from bsexport_runtime.codec import Codec
@@ -40,7 +41,7 @@ def test_geometry(shape: tuple[int, ...], rows: int, cols: int) -> None:
 def test_blocks_of_a_head(coder: Codec) -> None:
     levels = np.zeros((2, 70000), dtype=np.int32)
     only = np.zeros(1, dtype=np.int32)
-    blob = coder.encode(levels, dtype=DType.FLOAT16, step=1.0, codebook=only, layout=Layout.RL, level_order=0)
+    blob = coder.encode(levels, dtype=DType.FLOAT16, step=1.0, codebook=only, layout=Layout.RL, level_code=0)
     head = coder.parse(blob)
     assert (head.rows, head.cols, head.blocks, head.weights, head.itemsize, head.nbytes) == (
         2,
@@ -112,10 +113,17 @@ def test_a_small_blob_that_claims_much_takes_no_memory(coder: Codec, name: str) 
     assert peak < 100_000
 
 
+def test_a_bitmap_of_a_whole_tensor_is_there_to_be_counted(coder: Codec) -> None:
+    """A BM blob cannot claim weights that its bitmaps have no bits for."""
+    blob = replace(BM_BLOB, dims=(2**20,), block_rows=65536, block_cols=1, blocks=(Block(("",), bitmap=b"\0"),) * 16)
+    with pytest.raises(BlobError, match="blob: blocks add up to 131072 bytes, but payload_bytes is 16"):
+        coder.parse(blob.build())
+
+
 def test_messages_say_what_was_found_and_expected(coder: Codec) -> None:
     for blob, text in (
         (replace(EG_BLOB, version=1), "blob: has format version 1, this runtime reads 0"),
-        (replace(EG_BLOB, level_code=16), "blob: level_code is 16, expected 0 to 15 in layout EG"),
+        (replace(EG_BLOB, level_code=32), "blob: level_code is 32, expected 0 to 31 in layout EG"),
         (replace(EG_BLOB, keep=100), "blob: 100 bytes, but the head with its 1 blocks takes 128"),
         (replace(EG_BLOB, tail=b"x"), "blob: 131 bytes, but head and payload end at 130"),
     ):
@@ -146,6 +154,6 @@ def test_types_have_the_sizes_of_onnx() -> None:
 
 def test_step_is_the_float32_of_the_file(coder: Codec) -> None:
     levels = np.array([1], dtype=np.int32)
-    blob = coder.encode(levels, dtype=DType.FLOAT32, step=0.1, codebook=levels, layout=Layout.EG, level_order=0)
+    blob = coder.encode(levels, dtype=DType.FLOAT32, step=0.1, codebook=levels, layout=Layout.EG, level_code=0)
     assert blob[12:16] == struct.pack("<f", 0.1)
     assert coder.parse(blob).step == 0.10000000149011612

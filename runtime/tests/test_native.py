@@ -45,7 +45,7 @@ def tensor(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 def blob(native: ModuleType, levels: np.ndarray, layout: Layout = Layout.RL) -> bytes:
     return codec.Codec(native).encode(
-        levels, dtype=DType.FLOAT32, step=0.5, codebook=CODEBOOK, layout=layout, level_order=1
+        levels, dtype=DType.FLOAT32, step=0.5, codebook=CODEBOOK, layout=layout, level_code=1
     )
 
 
@@ -91,23 +91,30 @@ def test_refuses_a_library_with_another_head(native: ModuleType, tmp_path: Path)
 
 
 @pytest.mark.parametrize("shape", [(1,), (5, 3), (3, 20000), (2, 70000), (4, 2, 5)])
-@pytest.mark.parametrize("layout", [Layout.EG, Layout.RL])
+@pytest.mark.parametrize("layout", [Layout.EG, Layout.RL, Layout.BM])
 def test_head_is_that_of_the_numpy_parser(native: ModuleType, shape: tuple[int, ...], layout: Layout) -> None:
     data = blob(native, tensor(shape), layout)
     assert native.parse(data) == format.parse(data, fallback.crc32c)
 
 
-@pytest.mark.parametrize("layout", [Layout.EG, Layout.RL])
+@pytest.mark.parametrize("layout", [Layout.EG, Layout.RL, Layout.BM])
 def test_threads_change_nothing(native: ModuleType, layout: Layout) -> None:
     levels = tensor((300, 11000))  # 300 blocks in four tasks
-    kwargs = {"layout": layout, "level_order": 1, "run_order": 0, "block_rows": 1, "block_cols": 11000}
+    kwargs = {
+        "layout": layout,
+        "level_code": 1,
+        "run_code": 0,
+        "pair_classes": None,
+        "block_rows": 1,
+        "block_cols": 11000,
+    }
     one, counts = native.encode_payload(levels, CODEBOOK, **kwargs, threads=1)
     many, counts_of_many = native.encode_payload(levels, CODEBOOK, **kwargs, threads=3)
     assert one == many
     np.testing.assert_array_equal(counts, counts_of_many)
     data = blob(native, levels, layout)
     outs = [np.empty(levels.shape, dtype=np.float32) for _ in range(3)]
-    native.decode_into([data] * 3, outs, levels=False, threads=3)
+    native.decode_into([data] * 3, outs, out_type=None, threads=3)
     for out in outs:
         np.testing.assert_array_equal(out, levels * np.float32(0.5))
 
@@ -117,13 +124,14 @@ def test_the_first_bad_block_is_reported(native: ModuleType, threads: int) -> No
     levels = tensor((300, 11000))
     good = blob(native, levels)
     head = native.parse(good)
-    ends = np.cumsum(format.read_index(good, head).block_bytes)
+    sizes = format.block_bytes(head.layout, format.read_index(good, head).counts, np.diff(head.block_bounds()))
+    ends = np.cumsum(sizes)
     bad = bytearray(good)
     for block in (250, 131, 130):
         bad[head.head_bytes + int(ends[block]) - 1] ^= 1
     out = np.empty(levels.shape, dtype=np.float32)
     with pytest.raises(BlobError, match=r"^blob: block 130 of 300: its CRC-32C is not the stored one") as caught:
-        native.decode_into([good, bad], [out, out], levels=False, threads=threads)
+        native.decode_into([good, bad], [out, out], out_type=None, threads=threads)
     assert (caught.value.status, caught.value.block) == (Status.BLOCK_CRC, 130)
 
 
@@ -133,7 +141,7 @@ def test_blocks_alone(native: ModuleType) -> None:
     head = native.parse(data)
     assert (head.block_rows, head.block_cols, head.blocks) == (1, 16384, 15)
     out = np.empty(70000 - 4 * 16384 + 16384, dtype=np.int32)
-    native.decode_blocks(data, head, 9, 2, out, levels=True)
+    native.decode_blocks(data, head, 9, 2, out, out_type=DType.INT32)
     np.testing.assert_array_equal(out, levels.ravel()[70000 + 4 * 16384 : 140000 + 16384])
 
 
@@ -145,10 +153,10 @@ def test_refuses_buffers_that_do_not_fit(native: ModuleType) -> None:
     short = np.empty(19, dtype=np.float32)
     for out, text in ((short, "output of 76 bytes, expected 80"), (read_only, "output is read-only")):
         with pytest.raises(BlobError, match=text) as caught:
-            native.decode_into([data], [out], levels=False, threads=1)
+            native.decode_into([data], [out], out_type=None, threads=1)
         assert caught.value.status is Status.BAD_ARGUMENT
     with pytest.raises(BlobError, match="blocks 1 to 1 of 1 asked for"):
-        native.decode_blocks(data, head, 1, 1, np.empty(0, np.float32), levels=False)
+        native.decode_blocks(data, head, 1, 1, np.empty(0, np.float32), out_type=None)
 
 
 def test_an_unknown_level_is_named(native: ModuleType) -> None:
@@ -166,7 +174,7 @@ def test_takes_any_readable_buffer(native: ModuleType, tmp_path: Path) -> None:
     mapped = np.memmap(tmp_path / "weights", dtype=np.uint8, mode="r")[1:]
     for source in (data, bytearray(data), memoryview(data), mapped):
         out = bytearray(81)  # a float32 at an odd address
-        native.decode_into([source], [memoryview(out)[1:]], levels=False, threads=1)
+        native.decode_into([source], [memoryview(out)[1:]], out_type=None, threads=1)
         assert bytes(out[1:]) == (levels.astype(np.float32) * np.float32(0.5)).tobytes()
 
 

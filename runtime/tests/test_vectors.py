@@ -77,6 +77,35 @@ def test_a_backend_decodes(coder: Codec, name: str) -> None:
         assert levels.ravel().tolist() == unrepeated(expected["levels"])
 
 
+OTHERS = [name for name in VALID if "others" in VALID[name]]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_oracle_offers_other_types(name: str) -> None:
+    decoded = reference_decoder.decode(read("valid", name))
+    for dtype, data in VALID[name]["others"].items():
+        if data is None:
+            with pytest.raises(reference_decoder.RefusedError, match="17"):
+                decoded.as_type(int(dtype))
+        else:
+            assert decoded.as_type(int(dtype)) == bytes.fromhex(data), dtype
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_backend_offers_other_types(coder: Codec, name: str) -> None:
+    blob = read("valid", name)
+    for dtype, data in VALID[name]["others"].items():
+        out_type = DType(int(dtype))
+        out = bytearray(coder.parse(blob).weights * out_type.storage.itemsize)
+        if data is None:
+            with pytest.raises(BlobError) as caught:
+                coder.decode_into([blob], [out], out_type=out_type)
+            assert caught.value.status is Status.BAD_ARGUMENT
+        else:
+            coder.decode_into([blob], [out], out_type=out_type)
+            assert out == bytes.fromhex(data), dtype
+
+
 @pytest.mark.parametrize("name", INVALID)
 def test_the_oracle_refuses(name: str) -> None:
     with pytest.raises(reference_decoder.RefusedError) as caught:
@@ -120,7 +149,7 @@ def test_the_worked_example_is_what_the_encoder_makes(coder: Codec) -> None:
     levels = np.array(WORKED_LEVELS, dtype=np.int32).reshape(3, 5)
     codebook = np.array([0, 1, -1, 2], dtype=np.int32)
     blob = coder.encode(
-        levels, dtype=DType.FLOAT32, step=0.25, codebook=codebook, layout=Layout.RL, level_order=0, run_order=1
+        levels, dtype=DType.FLOAT32, step=0.25, codebook=codebook, layout=Layout.RL, level_code=0, run_code=1
     )
     assert blob == page_example()
     weights = [[0, 0, 0, 0.25, 0], [0, -0.25, 0, 0, 0], [0, 0, 0.5, 0, 0.25]]
@@ -154,6 +183,7 @@ def test_the_fields_of_the_page_are_those_of_the_code() -> None:
         "payload_bytes": 3,
         "head_crc": 0xC881244A,
         "index_width": 2,
+        "pairs": 0,
         "reserved": 0,
     }
     rows = {row[2]: (int(row[0]), int(row[1])) for row in page_table("2. The blob", 4) if row[1].isdigit()}

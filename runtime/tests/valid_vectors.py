@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from blob_builder import BFLOAT16, FLOAT16, FLOAT64, RAW, RL, UINT8, Blob, Block, codebook_bits, eg
+from blob_builder import BFLOAT16, BM, FLOAT16, FLOAT64, RAW, RL, UINT8, Blob, Block, codebook_bits, eg, rice
 from reference_decoder import ITEM_BYTES
 
 
 @dataclass(frozen=True)
 class Valid:
-    """A blob and what it holds: its levels (None for RAW), and its weights' bytes."""
+    """A blob and what it holds: its levels (None for RAW), and its weights' bytes.
+
+    others: the bytes in some other types, in hex; None for a type that does not hold the levels.
+    """
 
     blob: Blob
     levels: Sequence[int] | None
     data: bytes
+    others: dict[int, str | None] = field(default_factory=dict)
 
 
 WORKED_EXAMPLE = Blob(
@@ -45,6 +49,15 @@ SYMBOLS_0_TO_5 = {
 }
 """The paper's table 2, and order 15."""
 
+RICE_0_TO_5 = {
+    0: "1 01 001 0001 00001 000001",
+    1: "10 11 010 011 0010 0011",
+    2: "100 101 110 111 0100 0101",
+    3: SYMBOLS_0_TO_5[3],
+    4: SYMBOLS_0_TO_5[4],
+    15: SYMBOLS_0_TO_5[15],
+}
+
 
 def vectors() -> Iterator[tuple[str, Valid]]:
     """Every valid vector and its name."""
@@ -53,6 +66,10 @@ def vectors() -> Iterator[tuple[str, Valid]]:
     yield from _geometry()
     yield from _extremes()
     yield from _rl()
+    yield from _rice()
+    yield from _bm()
+    yield from _pairs()
+    yield from _other_types()
     yield from _types()
     yield from _raw()
 
@@ -168,6 +185,184 @@ def _rl() -> Iterator[tuple[str, Valid]]:
     ):
         data = bytes.fromhex("".join(weights[level] for level in WORKED_LEVELS))
         yield f"rl_{name}", Valid(replace(WORKED_EXAMPLE, dtype=dtype), WORKED_LEVELS, data)
+
+
+def _rice() -> Iterator[tuple[str, Valid]]:
+    six: dict[str, Any] = {"symbols": 6, "codebook": "1 010 010 010 010 010"}
+    for k, text in RICE_0_TO_5.items():
+        yield f"rice_k{k}", _halves(Blob(blocks=(Block((text,)),), level_code=16 + k, **six), (0, 1, -1, 2, -2, 3))
+    many = Blob(
+        dims=(5,),
+        block_rows=5,
+        block_cols=1,
+        symbols=65536,
+        codebook="10" + "11" * 65535,  # 0, +1, -1 ... -32767, +32768
+        codebook_code=1,
+    )
+    levels = (8, -8, 0, 9, 32768)  # symbols 15, 16, 0, 17, 65535
+    escape = "0" * 16
+    escapes = f"{'0' * 15}1  {escape}1  1  {escape}010  {escape}000000000000000 1111111111110000"
+    yield "rice_k0_escapes", _halves(replace(many, level_code=16, blocks=(Block((escapes,)),)), levels)
+    at_15 = "1000000000001111 1000000000010000 1000000000000000 1000000000010001 01111111111111111"
+    yield "rice_k15_largest_symbol", _halves(replace(many, level_code=31, blocks=(Block((at_15,)),)), levels)
+    runs = Blob(
+        layout=RL,
+        dims=(65536,),
+        block_rows=65536,
+        block_cols=1,
+        symbols=2,
+        codebook="1 010",
+        run_code=16,
+        blocks=(Block((escape + "000000000000000 1111111111110000", "1"), coded=1),),
+    )
+    yield "rice_longest_run", _halves(runs, (0,) * 65535 + (1,))
+    mixed = Blob(
+        layout=RL,
+        dims=(2, 8),
+        block_cols=8,
+        run_code=0x12,
+        level_code=1,
+        blocks=(Block(("0101 100 0100", "10 11 10"), coded=3),),
+    )
+    yield "rice_runs_eg_levels", _halves(mixed, (0, 0, 0, 0, 0, 1, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0))
+    mixed = replace(mixed, run_code=2, level_code=0x11, blocks=(Block(("01001 100 01000", "10 11 10"), coded=3),))
+    yield "eg_runs_rice_levels", _halves(mixed, (0, 0, 0, 0, 0, 1, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0))
+
+
+def _bm() -> Iterator[tuple[str, Valid]]:
+    two = Blob(layout=BM, dims=(2, 5), block_cols=5, blocks=(Block(("1 010 1",), bitmap=b"\x05\x02"),))
+    levels = (1, 0, -1, 0, 0, 0, 0, 0, 0, 1)
+    yield "bm_10_weights", _halves(two, levels)
+    yield "bm_index_width_4", _halves(replace(two, index_width=4), levels)
+    for k in (0, 1, 2, 15):
+        text = f"{rice(0, k)} {rice(1, k)} {rice(0, k)}"
+        blob = replace(two, level_code=16 + k, blocks=(Block((text,), bitmap=b"\x05\x02"),))
+        yield f"bm_rice_k{k}", _halves(blob, levels)
+    empty = Block(("",), bitmap=b"\0")
+    zeros = Blob(layout=BM, dims=(4, 4), block_cols=4, symbols=1, codebook="1", blocks=(empty, empty))
+    yield "bm_all_zero", _halves(zeros, (0,) * 16)
+    full = Blob(layout=BM, dims=(8,), block_rows=8, block_cols=1, blocks=(Block(("1 010" * 4,), bitmap=b"\xff"),))
+    yield "bm_no_zeros", _halves(full, (1, -1) * 4)
+    one = Blob(layout=BM, dims=(1,), block_rows=1, block_cols=1, blocks=(Block(("010",), bitmap=b"\1"),))
+    yield "bm_one_element", _halves(one, (-1,))
+    some = Blob(
+        layout=BM,
+        dims=(3, 4),
+        block_rows=1,
+        block_cols=4,
+        blocks=(Block(("1",), bitmap=b"\1"), empty, Block(("010",), bitmap=b"\x08")),
+    )
+    yield "bm_empty_block", _halves(some, (1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1))
+    blocks = tuple(Block((text,), bitmap=bitmap) for text, bitmap in (("1 1", b"\x81\0"), ("010", b"\x02")))
+    short = Blob(layout=BM, dims=(1, 11), block_rows=1, block_cols=9, blocks=blocks)
+    yield "bm_last_block_short", _halves(short, (1, 0, 0, 0, 0, 0, 0, 1, 0, 0, -1))
+    wide = Blob(
+        layout=BM,
+        dims=(65536,),
+        block_rows=65536,
+        block_cols=1,
+        symbols=2,
+        codebook="1 010",
+        blocks=(Block(("1" * 65536,), bitmap=b"\xff" * 8192),),
+    )
+    yield "bm_largest_block", _halves(wide, (1,) * 65536)
+    five = Blob(layout=BM, symbols=2, codebook="0000 10010 0000 10011", blocks=(Block(("1",), bitmap=b"\x10"),))
+    yield "bm_most_frequent_is_5", _halves(five, (5, 5, 5, 5, 0, 5))
+    for name, dtype, weights in (
+        ("float16", FLOAT16, {0: "0000", 1: "0038", -1: "00b8"}),
+        ("bfloat16", BFLOAT16, {0: "0000", 1: "003f", -1: "00bf"}),
+        ("float64", FLOAT64, {0: "00" * 8, 1: "000000000000e03f", -1: "000000000000e0bf"}),
+    ):
+        data = bytes.fromhex("".join(weights[level] for level in levels))
+        yield f"bm_{name}", Valid(replace(two, dtype=dtype), levels, data)
+
+
+def _pairs() -> Iterator[tuple[str, Valid]]:
+    # Levels 0, 1, -1, 2; classes 0, 1, 2 of the last three. The pairs by rank: 11 | 12 21 | 13 22 31 | 23 32 | 33.
+    base = Blob(
+        layout=RL, dims=(1, 12), block_rows=1, block_cols=12, symbols=4, codebook="1 010 010 010  1 010 010", pairs=1
+    )
+    levels = (1, 1, 0, -1, -1, 0, 2, 1, 0, 1, 0, 0)  # 11 22 31 1(1): ranks 0, 4, 5, 0
+    runs = "1 1 010 1 010 1 010"
+    yield "rl_pairs_odd", _halves(replace(base, blocks=(Block((runs, "1 00101 00110 1"), coded=7),)), levels)
+    blob = replace(
+        base, run_code=16, level_code=0x11, blocks=(Block(("1 1 01 1 01 1 01", "10 0010 0011 10"), coded=7),)
+    )
+    yield "rl_pairs_rice", _halves(blob, levels)
+    blob = replace(base, layout=BM, blocks=(Block(("1 00101 00110 1",), bitmap="110 110 110 100"),))
+    yield "bm_pairs_odd", _halves(blob, levels)
+    blob = replace(base, blocks=(Block(("1 1 1 1", "00111 00100"), coded=4),))  # ranks 6 and 3: 23 13
+    yield "rl_pairs_even", _halves(blob, (-1, 2, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0))
+    blob = replace(base, blocks=(Block(("0001100", "1"), coded=1),))
+    yield "rl_pairs_one_weight", _halves(blob, (0,) * 11 + (1,))
+    everything = "".join(eg(rank, 0) for rank in range(9))
+    blob = replace(base, dims=(1, 18), block_cols=18, blocks=(Block(("1" * 18, everything), coded=18),))
+    by_rank = (1, 1, 1, -1, -1, 1, 1, 2, -1, -1, 2, 1, -1, 2, 2, -1, 2, 2)
+    yield "rl_pairs_every_rank", _halves(blob, by_rank)
+    flat = replace(blob, codebook="1 010 010 010  1 1 1")  # one class: 11 12 13 21 22 23 31 32 33
+    yield "rl_pairs_one_class", _halves(flat, (1, 1, 1, -1, 1, 2, -1, 1, -1, -1, -1, 2, 2, 1, 2, -1, 2, 2))
+    steep = replace(blob, codebook="1 010 010 010  1 010 00000111111")  # classes 0, 1, 63: 11 12 21 22 13 31 23 32 33
+    yield "rl_pairs_largest_class", _halves(steep, (1, 1, 1, -1, -1, 1, -1, -1, 1, 2, 2, 1, -1, 2, 2, -1, 2, 2))
+    first = replace(blob, codebook="1 010 010 010  010 1 010")  # classes 1, 1, 2: 11 12 21 22 13 23 31 32 33
+    yield "rl_pairs_first_class_1", _halves(first, (1, 1, 1, -1, -1, 1, -1, -1, 1, 2, -1, 2, 2, 1, 2, -1, 2, 2))
+    fewest = replace(base, symbols=3, codebook="1 010 010  1 010", blocks=(Block(("1 1", "00100"), coded=2),))
+    yield "rl_pairs_fewest_symbols", _halves(fewest, (-1, -1) + (0,) * 10)
+    codebook = "1" + "010" * 64 + "1" + "010" * 63  # 0, +1 ... -32; classes 0 to 63, so that (64, 64) is rank 4095
+    most = replace(base, symbols=65, codebook=codebook, blocks=(Block(("1 1 1", eg(4095, 0) + "1"), coded=3),))
+    yield "rl_pairs_most_symbols", _halves(most, (-32, -32, 1) + (0,) * 9)
+    empty = Block(("", ""), coded=0)
+    yield "rl_pairs_empty_block", _halves(replace(base, blocks=(empty,)), (0,) * 12)
+
+
+def _other_types() -> Iterator[tuple[str, Valid]]:
+    """The levels 0, 1, -1, 3, -128, 127 at step 0.1 in every type that a reader may offer."""
+    levels = (0, 1, -1, 3, -128, 127)
+    blob = Blob(
+        symbols=6,
+        step=bytes.fromhex("cdcccc3d"),
+        codebook=codebook_bits(list(levels), 0),
+        blocks=(Block(("".join(eg(symbol, 0) for symbol in range(6)),)),),
+    )
+    float32 = "00000000 cdcccc3d cdccccbd 9a99993e cdcc4cc1 33334b41"
+    others: dict[int, str | None] = {
+        1: float32,
+        10: "0000 662e 66ae cd34 66ca 5a4a",
+        11: "0000000000000000 000000a09999b93f 000000a09999b9bf 000000403333d33f 000000a0999929c0 0000006066662940",
+        16: "0000 cd3d cdbd 9a3e 4dc1 4b41",
+        3: "00 01 ff 03 80 7f",
+        5: "0000 0100 ffff 0300 80ff 7f00",
+        6: "00000000 01000000 ffffffff 03000000 80ffffff 7f000000",
+    }
+    yield "types_of_eg", Valid(blob, levels, bytes.fromhex(float32), others)
+    runs = replace(blob, layout=RL, blocks=(Block(("010 1 1 1 1", "".join(eg(x, 0) for x in range(5))), coded=5),))
+    yield "types_of_rl", Valid(runs, levels, bytes.fromhex(float32), others)
+    bitmap = replace(blob, layout=BM, blocks=(Block(("".join(eg(x, 0) for x in range(5)),), bitmap=b"\x3e"),))
+    yield "types_of_bm", Valid(bitmap, levels, bytes.fromhex(float32), others)
+    pairs = replace(
+        bitmap,
+        pairs=1,
+        codebook=blob.codebook + "1" * 5,
+        blocks=(Block(("".join(eg(x, 0) for x in (1, 13, 20)),), bitmap=b"\x3e"),),
+    )
+    yield "types_of_pairs", Valid(pairs, levels, bytes.fromhex(float32), others)
+    for name, wide, held in (("128", 128, "8000"), ("minus_129", -129, "7fff")):
+        blob = Blob(
+            dims=(1,),
+            block_rows=1,
+            block_cols=1,
+            step=1.0,
+            symbols=1,
+            codebook=eg(2 * abs(2 * abs(wide) - (wide > 0)) - 1, 0),
+            blocks=(Block(("1",)),),
+        )
+        yield f"types_level_{name}", Valid(blob, (wide,), floats((wide,), 1.0), {3: None, 5: held})
+    for name, wide in (("32768", 32768), ("minus_32769", -32769)):
+        held32 = struct.pack("<i", wide).hex()
+        blob = replace(blob, codebook=eg(2 * (2 * abs(wide) - (wide > 0)) - 1, 0))
+        yield f"types_level_{name}", Valid(blob, (wide,), floats((wide,), 1.0), {3: None, 5: None, 6: held32})
+    # What the codebook has counts, even if no weight has it.
+    unused = replace(blob, symbols=2, codebook=codebook_bits([1, 200], 0))
+    yield "types_unused_level", Valid(unused, (1,), floats((1,), 1.0), {3: None, 5: "0100"})
 
 
 def _types() -> Iterator[tuple[str, Valid]]:

@@ -50,7 +50,8 @@ static uint8_t *put_fixed(uint8_t *p, const blob_text *text, size_t codebook_byt
     p = put(p, payload_bytes, 8);
     p = put(p, 0, 4);
     p = put(p, text->index_width, 1);
-    p = put(p, 0, 3);
+    p = put(p, text->pairs, 1);
+    p = put(p, 0, 2);
     for (unsigned i = 0; i < text->ndim; i++) p = put(p, text->dims[i], 8);
     return p;
 }

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A block: its streams as text of 0, 1 and spaces (a byte's missing bits become 0). RAW, EG: `levels` only. */
+/* A block: its streams as text of 0, 1 and spaces (a byte's missing bits become 0). RAW, EG: `levels` only; BM: `runs` is
+ * the bitmap. */
 typedef struct block_text {
     const char *runs, *levels;
     uint32_t coded; /* RL */
@@ -16,7 +17,7 @@ typedef struct blob_text {
     uint8_t layout, dtype, ndim, level_code, run_code, codebook_code;
     float step;
     uint32_t symbols, block_rows, block_cols;
-    uint8_t index_width;
+    uint8_t index_width, pairs;
     uint64_t dims[8];
     const char *codebook;
     block_text blocks[8];

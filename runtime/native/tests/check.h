@@ -25,6 +25,7 @@ extern int checks_failed;
 
 void test_crc32c(void);
 void test_streams(void);
+void test_kernels(void);
 void test_heads(void);
 void test_decode(void);
 void test_encode(void);

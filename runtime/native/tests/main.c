@@ -6,6 +6,7 @@ int checks_failed = 0;
 int main(void) {
     test_crc32c();
     test_streams();
+    test_kernels();
     test_heads();
     test_decode();
     test_encode();

@@ -3,9 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blob.h"
 #include "blob_writer.h"
-#include "bsx.h"
 #include "check.h"
+#include "kernels.h"
 
 /* A blob with everything that decoding it needs, each in memory of exactly the right size. */
 typedef struct opened {
@@ -15,13 +16,14 @@ typedef struct opened {
     void *workspace, *scratch;
 } opened;
 
-static opened open_blob(const blob_text *text) {
+/* simd: which kernels to decode with. */
+static opened open_blob(const blob_text *text, int type, unsigned simd) {
     opened o;
     o.blob = write_blob(text, &o.size);
     CHECK(bsx_parse(o.blob, o.size, &o.head) == BSX_OK);
     o.workspace = malloc(o.head.workspace_bytes);
     o.scratch = malloc(o.head.scratch_bytes);
-    CHECK(bsx_prepare(o.blob, o.size, &o.head, o.workspace, o.head.workspace_bytes) == BSX_OK);
+    CHECK(bsx_prepare_with(o.blob, o.size, &o.head, type, simd, o.workspace, o.head.workspace_bytes) == BSX_OK);
     return o;
 }
 
@@ -31,29 +33,36 @@ static void close_blob(opened *o) {
     free(o->scratch);
 }
 
-static bsx_status decode(const opened *o, uint64_t first, uint64_t count, int type, void *out, size_t out_bytes,
-                         uint64_t *bad) {
-    return bsx_decode(o->blob, o->size, &o->head, o->workspace, o->head.workspace_bytes, first, count, type, out,
+static bsx_status decode(const opened *o, uint64_t first, uint64_t count, void *out, size_t out_bytes, uint64_t *bad) {
+    return bsx_decode(o->blob, o->size, &o->head, o->workspace, o->head.workspace_bytes, first, count, 0, out,
                       out_bytes, o->scratch, o->head.scratch_bytes, bad);
 }
 
 /* All of a blob decodes to these bytes; so does each of its blocks alone, at an odd address. */
-static void check_decodes(const blob_text *text, int type, const void *expected, size_t bytes, const char *name) {
-    opened o = open_blob(text);
+static void check_decodes_with(unsigned simd, const blob_text *text, int type, const void *expected, size_t bytes,
+                               const char *name) {
+    opened o = open_blob(text, type, simd);
     uint8_t *out = malloc(bytes + 1);
-    CHECK_ROW(decode(&o, 0, o.head.blocks, type, out + 1, bytes, NULL) == BSX_OK, name);
+    CHECK_ROW(decode(&o, 0, o.head.blocks, out + 1, bytes, NULL) == BSX_OK, name);
     CHECK_ROW(memcmp(out + 1, expected, bytes) == 0, name);
-    CHECK_ROW(decode(&o, 0, o.head.blocks, type, out, bytes - 1, NULL) == BSX_BAD_ARGUMENT, name);
-    CHECK_ROW(decode(&o, 0, o.head.blocks, type, out, bytes + 1, NULL) == BSX_BAD_ARGUMENT, name);
-    CHECK_ROW(decode(&o, 0, o.head.blocks + 1, type, out, bytes, NULL) == BSX_BAD_ARGUMENT, name);
-    CHECK_ROW(decode(&o, o.head.blocks, 0, type, out, 0, NULL) == BSX_OK, name);
+    CHECK_ROW(decode(&o, 0, o.head.blocks, out, bytes - 1, NULL) == BSX_BAD_ARGUMENT, name);
+    CHECK_ROW(decode(&o, 0, o.head.blocks, out, bytes + 1, NULL) == BSX_BAD_ARGUMENT, name);
+    CHECK_ROW(decode(&o, 0, o.head.blocks + 1, out, bytes, NULL) == BSX_BAD_ARGUMENT, name);
+    CHECK_ROW(decode(&o, o.head.blocks, 0, out, 0, NULL) == BSX_OK, name);
     const size_t per_block = bytes / o.head.weights * o.head.block_rows * o.head.block_cols;
     for (uint64_t i = 0; i + 1 < o.head.blocks; i++) { /* the blocks before the last are whole ones here */
-        CHECK_ROW(decode(&o, i, 1, type, out, per_block, NULL) == BSX_OK, name);
+        CHECK_ROW(decode(&o, i, 1, out, per_block, NULL) == BSX_OK, name);
         CHECK_ROW(memcmp(out, (const uint8_t *)expected + i * per_block, per_block) == 0, name);
     }
     free(out);
     close_blob(&o);
+}
+
+/* The same with every kind of kernels that this processor has. */
+static void check_decodes(const blob_text *text, int type, const void *expected, size_t bytes, const char *name) {
+    for (unsigned simd = 0; simd < bsx_simd_levels(); simd++) {
+        check_decodes_with(simd, text, type, expected, bytes, name);
+    }
 }
 
 /* Codebook 0, +1, -1, +2 by z = 0, 1, 2, 3: s = 0, 1, 1, 1. */
@@ -84,12 +93,85 @@ static void test_eg(void) {
     }
     check_decodes(&text, BSX_FLOAT32, weights, sizeof weights, "EG float32");
     check_decodes(&text, BSX_INT32, levels, sizeof levels, "EG levels");
+    check_decodes(&text, BSX_BFLOAT16, brain, sizeof brain, "EG float32 to bfloat16");
     text.dtype = BSX_FLOAT16;
     check_decodes(&text, BSX_FLOAT16, half, sizeof half, "EG float16");
     text.dtype = BSX_BFLOAT16;
     check_decodes(&text, BSX_BFLOAT16, brain, sizeof brain, "EG bfloat16");
     text.dtype = BSX_FLOAT64;
     check_decodes(&text, BSX_FLOAT64, wide, sizeof wide, "EG float64");
+}
+
+/* The levels of test_rl, as a bitmap and a level stream in Golomb-Rice of order 0: bits from the lowest on, so that the
+ * first byte's 0111 reads as places 0, 1 and 2. */
+static void test_bm(void) {
+    blob_text text = {
+        .layout = 3, .dtype = 1, .ndim = 2, .level_code = 16, .step = 0.25F, .symbols = 3, .block_rows = 1,
+        .block_cols = 12, .index_width = 2, .dims = {2, 12}, .codebook = "1 00110 010", /* s = 0, 5, 1: z = 0, 3, 4 */
+        .blocks = {{"00001101 00001000", "1 01 1 01", 4}, {"00000000 00000000", "", 0}}, .block_count = 2,
+    };
+    const int8_t levels[24] = {2, 0, -2, 2, 0, 0, 0, 0, 0, 0, 0, -2};
+    float weights[24];
+    for (int i = 0; i < 24; i++) weights[i] = (float)levels[i] * 0.25F;
+    check_decodes(&text, BSX_FLOAT32, weights, sizeof weights, "BM float32");
+    check_decodes(&text, BSX_INT8, levels, sizeof levels, "BM int8");
+    static const block_text wrong[] = {
+        {"00001101 00011000", "1 01 1 01 1", 5}, /* a weight after the last one */
+        {"00001101 00001000", "1 01 1 001", 4},  /* symbol 3 of 3 */
+        {"00001101 00001000", "1 01 1", 4},      /* a level short */
+        {"00000000 00000000", "1", 0},           /* a level of nothing */
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        text.blocks[0] = wrong[i];
+        opened o = open_blob(&text, BSX_INT8, 0);
+        int8_t out[24];
+        uint64_t bad = 99;
+        CHECK(decode(&o, 0, 2, out, sizeof out, &bad) == BSX_BAD_STREAM && bad == 0);
+        CHECK(decode(&o, 1, 1, out, 12, &bad) == BSX_OK);
+        close_blob(&o);
+    }
+}
+
+/* Pairs by rank with classes 0, 1: 1 1, 1 2, 2 1, 2 2. */
+static void test_pairs(void) {
+    blob_text text = {
+        .layout = 2, .dtype = 1, .ndim = 1, .run_code = 0, .step = 0.25F, .symbols = 3, .pairs = 1, .block_rows = 6,
+        .block_cols = 1, .index_width = 2, .dims = {6}, .codebook = "1 010 010 1 010",
+        .blocks = {{"1 010 1", "011 010", 3}}, .block_count = 1,
+    };
+    const int8_t levels[6] = {-1, 0, 1, 1, 0, 0}; /* ranks 2, then 1: a partner that is not symbol 1 */
+    opened o = open_blob(&text, BSX_INT8, 0);
+    int8_t out[6];
+    uint64_t bad = 99;
+    CHECK(decode(&o, 0, 1, out, sizeof out, &bad) == BSX_BAD_STREAM && bad == 0);
+    close_blob(&o);
+    text.blocks[0].levels = "011 1";
+    check_decodes(&text, BSX_INT8, levels, sizeof levels, "pairs as levels");
+    const int16_t wide[6] = {-200, 0, 200, 200, 0, 0};
+    text.codebook = "1 000000000 1100011110 010 1 010"; /* s = 797: z = 399, level 200; then -200 */
+    check_decodes(&text, BSX_INT16, wide, sizeof wide, "pairs as symbols");
+    text.codebook = "1 010 1 1 010"; /* levels 0, 1, 1: the symbols are not told apart by them */
+    text.blocks[0].levels = "011 010";
+    o = open_blob(&text, BSX_INT8, 0);
+    CHECK(decode(&o, 0, 1, out, sizeof out, &bad) == BSX_BAD_STREAM && bad == 0);
+    close_blob(&o);
+}
+
+/* Levels that a type does not hold. */
+static void test_types(void) {
+    blob_text text = {
+        .layout = 1, .dtype = 1, .ndim = 1, .step = 1, .symbols = 1, .block_rows = 1, .block_cols = 1, .index_width = 2,
+        .dims = {1}, .codebook = "0000000000 10000000010", /* s = 1025: z = 513 */ .blocks = {{NULL, "1", 0}},
+        .block_count = 1,
+    };
+    opened o = open_blob(&text, BSX_INT16, 0);
+    CHECK(o.head.least_level == 257 && o.head.greatest_level == 257);
+    CHECK(bsx_prepare(o.blob, o.size, &o.head, BSX_INT8, o.workspace, o.head.workspace_bytes) == BSX_BAD_ARGUMENT);
+    CHECK(bsx_prepare(o.blob, o.size, &o.head, BSX_INT32, o.workspace, o.head.workspace_bytes) == BSX_OK);
+    CHECK(bsx_prepare(o.blob, o.size, &o.head, 2, o.workspace, o.head.workspace_bytes) == BSX_BAD_ARGUMENT);
+    CHECK(bsx_prepare_with(o.blob, o.size, &o.head, BSX_INT32, bsx_simd_levels(), o.workspace,
+                           o.head.workspace_bytes) == BSX_BAD_ARGUMENT);
+    close_blob(&o);
 }
 
 /* A row of 10 in pieces of 4: the last block is short; one has no coded weight; codebook 3, 0, -3, z = 5, 0, 6. */
@@ -110,11 +192,11 @@ static void test_rl(void) {
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         text.blocks[0] = wrong[i];
-        opened o = open_blob(&text);
+        opened o = open_blob(&text, BSX_FLOAT32, 0);
         float out[10];
         uint64_t bad = 99;
-        CHECK(decode(&o, 0, 3, BSX_FLOAT32, out, sizeof out, &bad) == BSX_BAD_STREAM && bad == 0);
-        CHECK(decode(&o, 1, 2, BSX_FLOAT32, out, 6 * sizeof out[0], &bad) == BSX_OK);
+        CHECK(decode(&o, 0, 3, out, sizeof out, &bad) == BSX_BAD_STREAM && bad == 0);
+        CHECK(decode(&o, 1, 2, out, 6 * sizeof out[0], &bad) == BSX_OK);
         close_blob(&o);
     }
 }
@@ -126,9 +208,8 @@ static void test_raw(void) {
     };
     const int16_t weights[3] = {1, -1, 258};
     check_decodes(&text, 5, weights, sizeof weights, "RAW int16");
-    opened o = open_blob(&text);
-    int32_t levels[3];
-    CHECK(decode(&o, 0, 2, BSX_INT32, levels, sizeof levels, NULL) == BSX_BAD_ARGUMENT);
+    opened o = open_blob(&text, 5, 0);
+    CHECK(bsx_prepare(o.blob, o.size, &o.head, BSX_INT32, o.workspace, o.head.workspace_bytes) == BSX_BAD_ARGUMENT);
     close_blob(&o);
 }
 
@@ -164,9 +245,9 @@ static void test_rounding(void) {
             .block_rows = 1, .block_cols = 1, .index_width = 2, .dims = {1}, .codebook = r->codebook,
             .blocks = {{NULL, "1", 0}}, .block_count = 1,
         };
-        opened o = open_blob(&text);
+        opened o = open_blob(&text, r->dtype, 0);
         uint64_t found = 0;
-        CHECK_ROW(decode(&o, 0, 1, r->dtype, &found, o.head.item_bytes, NULL) == BSX_OK, r->name);
+        CHECK_ROW(decode(&o, 0, 1, &found, o.head.item_bytes, NULL) == BSX_OK, r->name);
         CHECK_ROW(found == r->bits, r->name);
         close_blob(&o);
     }
@@ -204,19 +285,22 @@ static void test_bad_streams(void) {
             .index_width = 2, .dims = {2, 3}, .codebook = CODEBOOK,
             .blocks = {{NULL, "1 1 1", 0}, {NULL, cases[i].levels, 0}}, .block_count = 2,
         };
-        opened o = open_blob(&text);
+        opened o = open_blob(&text, BSX_FLOAT32, 0);
         float out[6];
         uint64_t bad = 99;
-        CHECK_ROW(decode(&o, 0, 2, BSX_FLOAT32, out, sizeof out, &bad) == BSX_BAD_STREAM && bad == 1, cases[i].name);
+        CHECK_ROW(decode(&o, 0, 2, out, sizeof out, &bad) == BSX_BAD_STREAM && bad == 1, cases[i].name);
         o.blob[o.size - 1] ^= 0x80;
         bad = 99;
-        CHECK_ROW(decode(&o, 0, 2, BSX_FLOAT32, out, sizeof out, &bad) == BSX_BLOCK_CRC && bad == 1, cases[i].name);
+        CHECK_ROW(decode(&o, 0, 2, out, sizeof out, &bad) == BSX_BLOCK_CRC && bad == 1, cases[i].name);
         close_blob(&o);
     }
 }
 
 void test_decode(void) {
     test_eg();
+    test_bm();
+    test_pairs();
+    test_types();
     test_rl();
     test_raw();
     test_rounding();

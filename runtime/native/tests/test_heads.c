@@ -30,17 +30,19 @@ typedef struct change {
 static const change rl_changes[] = {
     {"magic", 3, 1, 'c', BSX_BAD_MAGIC},
     {"version", 4, 2, 1, BSX_BAD_VERSION},
-    {"layout", 6, 1, 3, BSX_BAD_LAYOUT},
+    {"layout", 6, 1, 4, BSX_BAD_LAYOUT},
     {"dtype 0", 7, 1, 0, BSX_BAD_DTYPE},
     {"dtype string", 7, 1, 8, BSX_BAD_DTYPE},
     {"dtype beyond", 7, 1, 21, BSX_BAD_DTYPE},
     {"dtype of RAW only", 7, 1, 6, BSX_BAD_DTYPE},
     {"no dims", 8, 1, 0, BSX_BAD_SHAPE},
     {"nine dims", 8, 1, 9, BSX_BAD_SHAPE},
-    {"family 1 of levels", 9, 1, 16, BSX_BAD_CODE},
-    {"family 1 of runs", 10, 1, 16, BSX_BAD_CODE},
+    {"family 2 of levels", 9, 1, 32, BSX_BAD_CODE},
+    {"family 2 of runs", 10, 1, 32, BSX_BAD_CODE},
     {"family 1 of codebook", 11, 1, 16, BSX_BAD_CODE},
     {"index width", 44, 1, 3, BSX_BAD_CODE},
+    {"pairs 2", 45, 1, 2, BSX_BAD_CODE},
+    {"pairs without classes", 45, 1, 1, BSX_BAD_CODEBOOK},
     {"step 0", 12, 4, 0, BSX_BAD_STEP},
     {"step -0.5", 12, 4, 0xBF000000, BSX_BAD_STEP},
     {"step infinite", 12, 4, 0x7F800000, BSX_BAD_STEP},
@@ -78,6 +80,7 @@ static const change raw_changes[] = {
     {"dtype", 7, 1, 9, BSX_BAD_INDEX}, /* bool: one byte a weight */
     {"level_code", 9, 1, 1, BSX_BAD_CODE},
     {"run_code", 10, 1, 1, BSX_BAD_CODE},
+    {"pairs", 45, 1, 1, BSX_BAD_CODE},
     {"codebook_code", 11, 1, 1, BSX_BAD_CODE},
     {"step", 12, 4, 0x80000000, BSX_BAD_STEP},
     {"symbols", 16, 4, 1, BSX_BAD_CODEBOOK},
@@ -129,6 +132,7 @@ static void test_fields(void) {
     CHECK(head.layout == BSX_RL && head.dtype == BSX_FLOAT32 && head.ndim == 2 && head.item_bytes == 4);
     CHECK(head.dims[0] == 2 && head.dims[1] == 3 && head.dims[2] == 0 && head.rows == 2 && head.cols == 3);
     CHECK(head.weights == 6 && head.blocks == 2 && head.symbols == 3 && head.step == 0.5F);
+    CHECK(head.least_level == -1 && head.greatest_level == 1 && head.pairs == 0);
     CHECK(head.codebook_offset == CODEBOOK && head.index_offset == INDEX && head.codebook_bytes == 1);
     blob[PADDING] ^= 1; /* not sealed */
     CHECK(parse(blob, size) == BSX_HEAD_CRC);

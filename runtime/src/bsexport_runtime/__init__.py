@@ -1,7 +1,7 @@
 """bsexport-runtime: decode exp-Golomb-coded weights into onnxruntime sessions on small devices.
 
-    session = bsexport_runtime.load("package")
-    outputs = session.run(None, inputs)
+session = bsexport_runtime.load("package")
+outputs = session.run(None, inputs)
 """
 
 from bsexport_runtime.codec import backend

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bsexport_runtime import fallback, format
+from bsexport_runtime.codebook import MAX_CLASS, MAX_LEVEL, Codebook
+from bsexport_runtime.codes import MAX_CODE
 from bsexport_runtime.errors import BackendError, BlobError, Status
 from bsexport_runtime.format import DType, Head, Index, Layout
 
@@ -34,11 +36,18 @@ class Backend(Protocol):
     def parse(self, blob: ReadableBuffer) -> Head: ...
 
     def decode_into(
-        self, blobs: Sequence[ReadableBuffer], outs: Sequence[WriteableBuffer], *, levels: bool, threads: int
+        self, blobs: Sequence[ReadableBuffer], outs: Sequence[WriteableBuffer], *, out_type: DType | None, threads: int
     ) -> None: ...
 
     def decode_blocks(
-        self, blob: ReadableBuffer, head: Head, first: int, count: int, out: WriteableBuffer, *, levels: bool
+        self,
+        blob: ReadableBuffer,
+        head: Head,
+        first: int,
+        count: int,
+        out: WriteableBuffer,
+        *,
+        out_type: DType | None,
     ) -> None: ...
 
     def encode_payload(
@@ -47,8 +56,9 @@ class Backend(Protocol):
         codebook: NDArray[np.int32],
         *,
         layout: Layout,
-        level_order: int,
-        run_order: int,
+        level_code: int,
+        run_code: int,
+        pair_classes: NDArray[np.uint8] | None,
         block_rows: int,
         block_cols: int,
         threads: int,
@@ -65,19 +75,20 @@ class Codec:
         """Check a blob's head (docs/format.md, section 9) and return what it declares; raises BlobError."""
         return self.backend.parse(blob)
 
-    def decode(self, blob: ReadableBuffer, *, threads: int = 1) -> NDArray[Any]:
-        """A blob's weights, in head.shape and the type that it declares.
+    def decode(self, blob: ReadableBuffer, *, out_type: DType | None = None, threads: int = 1) -> NDArray[Any]:
+        """A blob's weights, in head.shape and the type that it declares, or in `out_type` (see `decode_into`).
 
         numpy has no bfloat16 and no float8: bfloat16 comes widened to float32, float8 as its bits in uint8.
         Raises BlobError.
         """
         head = self.parse(blob)
-        out = np.empty(head.weights, dtype=head.dtype.storage)
-        self.decode_into([blob], [out], threads=threads)
-        return _widened(out, head.dtype).reshape(head.shape)
+        dtype = format.output_type(head, out_type)
+        out = np.empty(head.weights, dtype=dtype.storage)
+        self.decode_into([blob], [out], out_type=out_type, threads=threads)
+        return _widened(out, dtype).reshape(head.shape)
 
     def decode_levels(self, blob: ReadableBuffer, *, threads: int = 1) -> NDArray[np.int32]:
-        """The levels of an EG or RL blob, int32 in head.shape; weight = float32(level) * float32(step).
+        """The levels of an EG, RL or BM blob, int32 in head.shape; weight = float32(level) * float32(step).
 
         Raises BlobError, BAD_ARGUMENT for a RAW blob.
         """
@@ -85,10 +96,12 @@ class Codec:
         if head.layout is Layout.RAW:
             raise BlobError(Status.BAD_ARGUMENT, "blob: levels asked for, but a RAW blob has none")
         out = np.empty(head.weights, dtype=np.dtype("<i4"))
-        self.backend.decode_into([blob], [out], levels=True, threads=threads)
+        self.decode_into([blob], [out], out_type=DType.INT32, threads=threads)
         return out.reshape(head.shape)
 
-    def decode_rows(self, blob: ReadableBuffer, start: int, stop: int) -> NDArray[Any]:
+    def decode_rows(
+        self, blob: ReadableBuffer, start: int, stop: int, *, out_type: DType | None = None
+    ) -> NDArray[Any]:
         """Rows start to stop - 1 of dimension 0, as `decode` gives them; only the blocks that hold them are decoded.
 
         Raises BlobError, BAD_ARGUMENT unless 0 <= start <= stop <= head.shape[0].
@@ -96,27 +109,36 @@ class Codec:
         head = self.parse(blob)
         if not 0 <= start <= stop <= head.rows:
             raise BlobError(Status.BAD_ARGUMENT, f"blob: rows {start} to {stop} asked for, but there are {head.rows}")
+        dtype = format.output_type(head, out_type)
         if start == stop:
-            return _widened(np.empty((0, *head.shape[1:]), dtype=head.dtype.storage), head.dtype)
+            return _widened(np.empty((0, *head.shape[1:]), dtype=dtype.storage), dtype)
         groups = range(start // head.block_rows, -(-stop // head.block_rows))
         origin = groups.start * head.block_rows
         rows = min(groups.stop * head.block_rows, head.rows) - origin
-        out = np.empty(rows * head.cols, dtype=head.dtype.storage)
+        out = np.empty(rows * head.cols, dtype=dtype.storage)
         per_group = head.blocks_per_row
-        self.backend.decode_blocks(blob, head, groups.start * per_group, len(groups) * per_group, out, levels=False)
-        wanted = _widened(out, head.dtype).reshape(rows, *head.shape[1:])
+        first, count = groups.start * per_group, len(groups) * per_group
+        self.backend.decode_blocks(blob, head, first, count, out, out_type=out_type)
+        wanted = _widened(out, dtype).reshape(rows, *head.shape[1:])
         return wanted[start - origin : stop - origin]
 
     def decode_into(
-        self, blobs: Sequence[ReadableBuffer], outs: Sequence[WriteableBuffer], *, threads: int = 1
+        self,
+        blobs: Sequence[ReadableBuffer],
+        outs: Sequence[WriteableBuffer],
+        *,
+        out_type: DType | None = None,
+        threads: int = 1,
     ) -> None:
-        """Decode many blobs at once, each into a writable buffer of exactly head.nbytes bytes, in head.dtype.
+        """Decode many blobs at once, each into a writable buffer of exactly its weights in its own type, head.dtype.
 
-        Raises BlobError; the buffers' contents are then undefined.
+        With an out_type, EG, RL and BM blobs are decoded to that instead: FLOAT32, FLOAT16, BFLOAT16 (its bits) or
+        FLOAT64 weights, or INT8, INT16 or INT32 levels. Raises BlobError, BAD_ARGUMENT for a type that a blob cannot be
+        had in; the buffers' contents are then undefined.
         """
         if len(blobs) != len(outs):
             raise BlobError(Status.BAD_ARGUMENT, f"{len(blobs)} blobs, but {len(outs)} buffers")
-        self.backend.decode_into(blobs, outs, levels=False, threads=threads)
+        self.backend.decode_into(blobs, outs, out_type=out_type, threads=threads)
 
     def encode(
         self,
@@ -126,25 +148,31 @@ class Codec:
         step: float,
         codebook: NDArray[np.int32],
         layout: Layout,
-        level_order: int,
-        run_order: int = 0,
+        level_code: int,
+        run_code: int = 0,
+        pair_classes: NDArray[np.uint8] | None = None,
         threads: int = 1,
     ) -> bytes:
-        """The EG or RL blob of a tensor of levels (docs/format.md).
+        """The EG, RL or BM blob of a tensor of levels (docs/format.md).
 
         levels: int32, 1 to 8 dimensions, none empty; codebook: int32 [symbols], symbol 0 first, every level once; step
-        is rounded to float32; run_order is for RL only. Raises BlobError, BAD_ARGUMENT if something does not fit.
+        is rounded to float32; level_code and run_code are code bytes (section 3), run_code is for RL only.
+        pair_classes: the classes of symbols 1, 2 ... (section 4), uint8 [symbols - 1], to code levels in pairs, in RL
+        and BM. Raises BlobError, BAD_ARGUMENT if something does not fit.
         """
         layout, dtype = Layout(layout), DType(dtype)
         _check_shape(levels.shape)
-        _check_coding(levels, dtype, step, codebook, layout, level_order, run_order)
+        _check_tensor(levels, dtype, step, codebook)
+        _check_coding(codebook.size, layout, level_code, run_code, pair_classes)
         block_rows, block_cols = format.geometry(levels.shape)
+        bounds = format.block_bounds(levels.shape, block_rows, block_cols)
         payload, counts = self.backend.encode_payload(
             np.ascontiguousarray(levels).reshape(levels.shape[0], -1),
             np.ascontiguousarray(codebook),
             layout=layout,
-            level_order=level_order,
-            run_order=run_order,
+            level_code=level_code,
+            run_code=run_code,
+            pair_classes=pair_classes,
             block_rows=block_rows,
             block_cols=block_cols,
             threads=threads,
@@ -153,12 +181,12 @@ class Codec:
             layout=layout,
             dtype=dtype,
             shape=levels.shape,
-            index=self._index(payload, counts),
+            index=self._index(payload, counts, format.block_bytes(layout, counts, np.diff(bounds))),
             crc32c=self.backend.crc32c,
             step=step,
-            codebook=codebook,
-            level_order=level_order,
-            run_order=run_order,
+            table=Codebook(codebook, pair_classes),
+            level_code=level_code,
+            run_code=run_code,
         )
         return head + payload
 
@@ -173,14 +201,14 @@ class Codec:
             found = f"{len(payload)} bytes, but {list(shape)} of {dtype.name} takes {math.prod(shape) * itemsize}"
             raise BlobError(Status.BAD_ARGUMENT, f"data has {found}")
         bounds = format.block_bounds(shape, *format.geometry(shape))
-        counts = (np.diff(bounds) * itemsize).astype(np.uint32)[:, None]
-        index = self._index(payload, counts)
+        sizes = np.diff(bounds) * itemsize
+        index = self._index(payload, sizes.astype(np.uint32)[:, None], sizes)
         head = format.pack_head(layout=Layout.RAW, dtype=dtype, shape=shape, index=index, crc32c=self.backend.crc32c)
         return head + payload
 
-    def _index(self, payload: bytes, counts: NDArray[np.uint32]) -> Index:
+    def _index(self, payload: bytes, counts: NDArray[np.uint32], sizes: NDArray[np.int64]) -> Index:
         view, crcs, end = memoryview(payload), [], 0
-        for size in counts[:, :2].sum(axis=1, dtype=np.int64).tolist():
+        for size in sizes.tolist():
             begin, end = end, end + size
             crcs.append(self.backend.crc32c(view[begin:end]))
         return Index(counts, np.array(crcs, dtype=np.uint32))
@@ -196,9 +224,9 @@ def parse(blob: ReadableBuffer) -> Head:
     return default().parse(blob)
 
 
-def decode(blob: ReadableBuffer, *, threads: int = 1) -> NDArray[Any]:
+def decode(blob: ReadableBuffer, *, out_type: DType | None = None, threads: int = 1) -> NDArray[Any]:
     """See `Codec.decode`."""
-    return default().decode(blob, threads=threads)
+    return default().decode(blob, out_type=out_type, threads=threads)
 
 
 def decode_levels(blob: ReadableBuffer, *, threads: int = 1) -> NDArray[np.int32]:
@@ -206,14 +234,20 @@ def decode_levels(blob: ReadableBuffer, *, threads: int = 1) -> NDArray[np.int32
     return default().decode_levels(blob, threads=threads)
 
 
-def decode_rows(blob: ReadableBuffer, start: int, stop: int) -> NDArray[Any]:
+def decode_rows(blob: ReadableBuffer, start: int, stop: int, *, out_type: DType | None = None) -> NDArray[Any]:
     """See `Codec.decode_rows`."""
-    return default().decode_rows(blob, start, stop)
+    return default().decode_rows(blob, start, stop, out_type=out_type)
 
 
-def decode_into(blobs: Sequence[ReadableBuffer], outs: Sequence[WriteableBuffer], *, threads: int = 1) -> None:
+def decode_into(
+    blobs: Sequence[ReadableBuffer],
+    outs: Sequence[WriteableBuffer],
+    *,
+    out_type: DType | None = None,
+    threads: int = 1,
+) -> None:
     """See `Codec.decode_into`."""
-    default().decode_into(blobs, outs, threads=threads)
+    default().decode_into(blobs, outs, out_type=out_type, threads=threads)
 
 
 def encode(
@@ -223,8 +257,9 @@ def encode(
     step: float,
     codebook: NDArray[np.int32],
     layout: Layout,
-    level_order: int,
-    run_order: int = 0,
+    level_code: int,
+    run_code: int = 0,
+    pair_classes: NDArray[np.uint8] | None = None,
     threads: int = 1,
 ) -> bytes:
     """See `Codec.encode`."""
@@ -234,8 +269,9 @@ def encode(
         step=step,
         codebook=codebook,
         layout=layout,
-        level_order=level_order,
-        run_order=run_order,
+        level_code=level_code,
+        run_code=run_code,
+        pair_classes=pair_classes,
         threads=threads,
     )
 
@@ -292,31 +328,47 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         raise BlobError(Status.BAD_ARGUMENT, f"shape is {list(shape)}, expected {expected}")
 
 
-def _check_coding(
-    levels: NDArray[np.int32],
-    dtype: DType,
-    step: float,
-    codebook: NDArray[np.int32],
-    layout: Layout,
-    level_order: int,
-    run_order: int,
-) -> None:
-    """What the format asks of an EG or RL blob, but for the levels' being in the codebook."""
+def _check_tensor(levels: NDArray[np.int32], dtype: DType, step: float, codebook: NDArray[np.int32]) -> None:
+    """What the format asks of a coded tensor, but for the levels' being in the codebook."""
     with np.errstate(over="ignore"):
         rounded = float(np.float32(step))
-    largest_run = format.MAX_ORDER if layout is Layout.RL else 0
-    checks = [
-        (layout is not Layout.RAW, "layout is RAW, expected EG or RL: RAW blobs come from encode_raw"),
+    _require(
         (dtype.coded, f"dtype is {dtype.name}, expected FLOAT32, FLOAT16, FLOAT64 or BFLOAT16"),
         (levels.dtype == np.int32, f"levels are {levels.dtype}, expected int32"),
         (codebook.dtype == np.int32 and codebook.ndim == 1, "codebook is not a row of int32"),
         (1 <= codebook.size <= format.MAX_SYMBOLS, f"codebook has {codebook.size} levels, expected 1 to 65536"),
         (np.unique(codebook).size == codebook.size, "codebook has a level twice"),
-        (np.abs(codebook.astype(np.int64)).max(initial=0) <= format.MAX_LEVEL, "codebook has a level beyond +-2^24"),
+        (np.abs(codebook.astype(np.int64)).max(initial=0) <= MAX_LEVEL, "codebook has a level beyond +-2^24"),
         (0.0 < rounded < math.inf, f"step is {step!r}, which is not a finite float32 above 0"),
-        (0 <= level_order <= format.MAX_ORDER, f"level_order is {level_order}, expected 0 to {format.MAX_ORDER}"),
-        (0 <= run_order <= largest_run, f"run_order is {run_order}, expected 0 to {largest_run}"),
-    ]
-    for good, text in checks:
+    )
+
+
+def _check_coding(
+    symbols: int, layout: Layout, level_code: int, run_code: int, pair_classes: NDArray[np.uint8] | None
+) -> None:
+    """What the format asks of codes and classes."""
+    largest_run = MAX_CODE if layout is Layout.RL else 0
+    _require(
+        (layout is not Layout.RAW, "layout is RAW, expected EG, RL or BM: RAW blobs come from encode_raw"),
+        (0 <= level_code <= MAX_CODE, f"level_code is {level_code}, expected 0 to {MAX_CODE}"),
+        (0 <= run_code <= largest_run, f"run_code is {run_code}, expected 0 to {largest_run}"),
+    )
+    if pair_classes is None:
+        return
+    classes = pair_classes.astype(np.int64)
+    _require(
+        (layout.pairs, f"pairs asked for in layout {layout.name}, expected RL or BM"),
+        (symbols in format.PAIR_SYMBOLS, f"codebook has {symbols} levels, expected 3 to 65 with pairs"),
+        (
+            pair_classes.dtype == np.uint8 and pair_classes.shape == (symbols - 1,),
+            f"pair_classes are not a row of {symbols - 1} uint8",
+        ),
+        (bool((np.diff(classes, prepend=0) >= 0).all()), "pair_classes fall"),
+        (classes.max(initial=0) <= MAX_CLASS, f"pair_classes go beyond {MAX_CLASS}"),
+    )
+
+
+def _require(*rules: tuple[bool, str]) -> None:
+    for good, text in rules:
         if not good:
             raise BlobError(Status.BAD_ARGUMENT, text)

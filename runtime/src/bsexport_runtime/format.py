@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from bsexport_runtime import expgolomb
+from bsexport_runtime import codebook, codes
+from bsexport_runtime.codebook import Codebook
+from bsexport_runtime.dtype import DType as DType
 from bsexport_runtime.errors import BlobError, Status
 
 if TYPE_CHECKING:
@@ -28,13 +30,11 @@ MAX_DIMS = 8
 MAX_WEIGHTS = 1 << 40
 MAX_BLOCK_WEIGHTS = 1 << 16
 MAX_SYMBOLS = 1 << 16
-MAX_LEVEL = 1 << 24
-MAX_ORDER = 15
+PAIR_SYMBOLS = range(3, 66)
 
-_FIXED = struct.Struct("<4sHBBBBBBIIIIIQIB3s")
+_FIXED = struct.Struct("<4sHBBBBBBIIIIIQIBB2s")
 _HEAD_CRC = slice(40, 44)
 _WRITER_BLOCK_WEIGHTS = 1 << 14
-_CODEBOOK_CODEWORD_BITS = 53
 
 
 class Layout(IntEnum):
@@ -43,92 +43,54 @@ class Layout(IntEnum):
     RAW = 0
     EG = 1
     RL = 2
+    BM = 3
 
     @property
     def counts(self) -> int:
         """Counts of one index entry, the CRC not among them (section 5)."""
         return 3 if self is Layout.RL else 1
 
-
-class DType(IntEnum):
-    """Type of the decoded weights (section 2); the numbers are those of ONNX's TensorProto.DataType."""
-
-    FLOAT32 = 1
-    UINT8 = 2
-    INT8 = 3
-    UINT16 = 4
-    INT16 = 5
-    INT32 = 6
-    INT64 = 7
-    BOOL = 9
-    FLOAT16 = 10
-    FLOAT64 = 11
-    UINT32 = 12
-    UINT64 = 13
-    COMPLEX64 = 14
-    COMPLEX128 = 15
-    BFLOAT16 = 16
-    FLOAT8E4M3FN = 17
-    FLOAT8E4M3FNUZ = 18
-    FLOAT8E5M2 = 19
-    FLOAT8E5M2FNUZ = 20
-
     @property
-    def storage(self) -> np.dtype[np.generic]:
-        """The numpy dtype of the stored bytes; bfloat16 and float8, which numpy lacks, are their bits, unsigned."""
-        return np.dtype(_STORAGE[self])
-
-    @property
-    def coded(self) -> bool:
-        """Whether EG and RL can produce it; RAW stores every type."""
-        return self in (DType.FLOAT32, DType.FLOAT16, DType.FLOAT64, DType.BFLOAT16)
-
-
-_STORAGE = {
-    DType.FLOAT32: "<f4",
-    DType.UINT8: "u1",
-    DType.INT8: "i1",
-    DType.UINT16: "<u2",
-    DType.INT16: "<i2",
-    DType.INT32: "<i4",
-    DType.INT64: "<i8",
-    DType.BOOL: "?",
-    DType.FLOAT16: "<f2",
-    DType.FLOAT64: "<f8",
-    DType.UINT32: "<u4",
-    DType.UINT64: "<u8",
-    DType.COMPLEX64: "<c8",
-    DType.COMPLEX128: "<c16",
-    DType.BFLOAT16: "<u2",
-    DType.FLOAT8E4M3FN: "u1",
-    DType.FLOAT8E4M3FNUZ: "u1",
-    DType.FLOAT8E5M2: "u1",
-    DType.FLOAT8E5M2FNUZ: "u1",
-}
+    def pairs(self) -> bool:
+        """Whether its level stream can code pairs (section 6)."""
+        return self in (Layout.RL, Layout.BM)
 
 
 @dataclass(frozen=True)
 class Head:
     """What a blob's head declares, after all its checks.
 
-    step is the float32 of the file (0.0 for RAW), the orders are those of exp-Golomb codes (0 where unused), and
-    every *_bytes is a length in bytes.
+    step is the float32 of the file (0.0 for RAW), the codes are code bytes (section 3; 0 where unused), and every
+    *_bytes is a length in bytes.
     """
 
     layout: Layout
     dtype: DType
     shape: tuple[int, ...]
-    level_order: int
-    run_order: int
-    codebook_order: int
+    level_code: int
+    run_code: int
+    codebook_code: int
     step: float
     symbols: int
     block_rows: int
     block_cols: int
     codebook_bytes: int
     index_width: int
+    pairs: bool
     payload_bytes: int
     head_bytes: int
+
+    @property
+    def level_order(self) -> int:
+        return codes.order_of(self.level_code)
+
+    @property
+    def run_order(self) -> int:
+        return codes.order_of(self.run_code)
+
+    @property
+    def codebook_order(self) -> int:
+        return codes.order_of(self.codebook_code)
 
     @property
     def rows(self) -> int:
@@ -196,12 +158,6 @@ class Index(NamedTuple):
     counts: NDArray[np.uint32]
     crcs: NDArray[np.uint32]
 
-    @property
-    def block_bytes(self) -> NDArray[np.int64]:
-        """Bytes of each block: int64 [blocks]."""
-        total: NDArray[np.int64] = self.counts[:, :2].sum(axis=1, dtype=np.int64)
-        return total
-
 
 def geometry(shape: Sequence[int]) -> tuple[int, int]:
     """The block_rows and block_cols that a writer takes for a tensor (section 5)."""
@@ -217,6 +173,22 @@ def block_bounds(shape: Sequence[int], block_rows: int, block_cols: int) -> NDAr
     starts = np.arange(0, rows, block_rows, dtype=np.int64)[:, None] * cols + np.arange(0, cols, block_cols)
     bounds: NDArray[np.int64] = np.append(starts.ravel(), rows * cols)
     return bounds
+
+
+def head_bytes(ndim: int, codebook_bytes: int, index_bytes: int) -> int:
+    """Bytes of a head, padding included."""
+    return _ceil_div(_codebook_offset(ndim) + codebook_bytes + index_bytes, ALIGNMENT) * ALIGNMENT
+
+
+def block_bytes(layout: Layout, counts: NDArray[np.uint32], weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes of each block, int64 [blocks], from the index's counts and the blocks' weights."""
+    streams: NDArray[np.int64] = counts[:, :2].sum(axis=1, dtype=np.int64)
+    return streams + bitmap_bytes(weights) if layout is Layout.BM else streams
+
+
+def bitmap_bytes(weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes of the bitmaps of BM blocks of so many weights."""
+    return (weights + 7) // 8
 
 
 def parse(blob: ReadableBuffer, crc32c: Callable[[ReadableBuffer], int]) -> Head:
@@ -247,40 +219,35 @@ def read_index(blob: ReadableBuffer, head: Head) -> Index:
     return Index(entries["counts"].astype(np.uint32), entries["crc"].astype(np.uint32))
 
 
-def read_codebook(blob: ReadableBuffer, head: Head) -> NDArray[np.int32]:
-    """The levels in the order of their symbols, int32 [symbols] (section 4).
-
-    Raises BlobError (BAD_CODEBOOK) unless the bitstream holds exactly that many levels within +-2^24.
-    """
+def read_codebook(blob: ReadableBuffer, head: Head) -> Codebook:
+    """The levels and classes of a blob whose head is all there. Raises BlobError (BAD_CODEBOOK): `codebook.read`."""
     start = head.index_offset - head.codebook_bytes
     data = bytes(memoryview(blob).cast("B")[start : head.index_offset])
-    shortest, longest = head.codebook_order + 1, _CODEBOOK_CODEWORD_BITS
-    if not shortest * head.symbols <= 8 * len(data) <= longest * head.symbols + 7:
-        _refuse(Status.BAD_CODEBOOK, f"codebook of {head.symbols} levels cannot take {len(data)} bytes")
-    bits = "".join(f"{byte:08b}" for byte in data)
-    steps = np.empty(head.symbols, dtype=np.int64)
-    position = 0
-    for symbol in range(head.symbols):
-        one = bits.find("1", position)
-        end = 2 * one - position + head.codebook_order + 1
-        if one < 0 or end > len(bits) or end - position > _CODEBOOK_CODEWORD_BITS:
-            _refuse(Status.BAD_CODEBOOK, f"codebook level {symbol} of {head.symbols} is no whole codeword")
-        code = int(bits[one:end], 2) - (1 << head.codebook_order)
-        steps[symbol] = (code + 1) // 2 if code % 2 else -(code // 2)
-        position = end
-    if len(bits) - position > 7 or "1" in bits[position:]:
-        _refuse(Status.BAD_CODEBOOK, f"codebook goes on after its {head.symbols} levels")
-    return _unfold(np.cumsum(steps))
+    return codebook.read(data, head.symbols, head.codebook_order, pairs=head.pairs)
 
 
-def write_codebook(codebook: NDArray[np.int32]) -> tuple[int, bytes]:
-    """The order of codebook_code with the shortest bitstream (the smallest such order) and that bitstream."""
-    levels = codebook.astype(np.int64)
-    steps = np.diff(2 * np.abs(levels) - (levels > 0), prepend=0)
-    codes = np.where(steps > 0, 2 * steps - 1, -2 * steps)
-    lengths = [int(expgolomb.code_lengths(codes, order).sum()) for order in range(MAX_ORDER + 1)]
-    order = lengths.index(min(lengths))
-    return order, expgolomb.encode(codes, order)
+def output_type(head: Head, asked: DType | None) -> DType:
+    """The type that a blob is decoded to: its own, or the one asked for (section 6).
+
+    Raises BlobError (BAD_ARGUMENT) if the blob cannot be had in that type, whatever its levels.
+    """
+    if asked is None or asked is head.dtype:
+        return head.dtype
+    if head.layout is Layout.RAW:
+        _refuse(Status.BAD_ARGUMENT, f"{asked.name} asked for, but a RAW blob has its {head.dtype.name} alone")
+    if not (asked.coded or asked.holds_levels):
+        _refuse(Status.BAD_ARGUMENT, f"{asked.name} asked for, which coded weights do not come in")
+    return asked
+
+
+def check_levels_fit(levels: NDArray[np.int32], out_type: DType) -> None:
+    """Raise BlobError (BAD_ARGUMENT) if levels are asked for in a type that does not hold each of the codebook's."""
+    if not out_type.holds_levels:
+        return
+    bits = 8 * out_type.storage.itemsize - 1
+    wrong = (levels < -(1 << bits)) | (levels >= 1 << bits)
+    if wrong.any():
+        _refuse(Status.BAD_ARGUMENT, f"level {levels[wrong][0]} does not fit {out_type.name}, which was asked for")
 
 
 def pack_head(
@@ -291,12 +258,13 @@ def pack_head(
     index: Index,
     crc32c: Callable[[ReadableBuffer], int],
     step: float = 0.0,
-    codebook: NDArray[np.int32] | None = None,
-    level_order: int = 0,
-    run_order: int = 0,
+    table: Codebook | None = None,
+    level_code: int = 0,
+    run_code: int = 0,
 ) -> bytes:
     """The head of a blob with a writer's geometry, padding included; RAW has neither step nor codebook."""
-    codebook_order, codebook_bits = (0, b"") if codebook is None else write_codebook(codebook)
+    codebook_order, codebook_bits = (0, b"") if table is None else codebook.write(table)
+    weights = np.diff(block_bounds(shape, *geometry(shape)))
     width = 2 if int(index.counts.max()) < 1 << 16 else 4
     entry = np.dtype([("counts", f"<u{width}", (layout.counts,)), ("crc", "<u4")])
     entries = np.empty(len(index.crcs), dtype=entry)
@@ -307,18 +275,19 @@ def pack_head(
         layout=layout,
         dtype=dtype,
         ndim=len(shape),
-        level_code=level_order,
-        run_code=run_order,
+        level_code=level_code,
+        run_code=run_code,
         codebook_code=codebook_order,
         step_bits=_float32_bits(step),
-        symbols=0 if codebook is None else codebook.size,
+        symbols=0 if table is None else table.levels.size,
         block_rows=geometry(shape)[0],
         block_cols=geometry(shape)[1],
         codebook_bytes=len(codebook_bits),
-        payload_bytes=int(index.block_bytes.sum()),
+        payload_bytes=int(block_bytes(layout, index.counts, weights).sum()),
         head_crc=0,
         index_width=width,
-        reserved=bytes(3),
+        pairs=table is not None and table.classes is not None,
+        reserved=bytes(2),
     )
     head = bytearray(_FIXED.pack(*fixed) + struct.pack(f"<{len(shape)}Q", *shape) + codebook_bits + entries.tobytes())
     head += bytes(-len(head) % ALIGNMENT)
@@ -345,6 +314,7 @@ class _Fixed(NamedTuple):
     payload_bytes: int
     head_crc: int
     index_width: int
+    pairs: int
     reserved: bytes
 
 
@@ -358,7 +328,7 @@ def _check_fixed(view: memoryview) -> _Fixed:
     if fixed.version != VERSION:
         _refuse(Status.BAD_VERSION, f"has format version {fixed.version}, this runtime reads {VERSION}")
     if fixed.layout not in set(Layout):
-        _refuse(Status.BAD_LAYOUT, f"layout is {fixed.layout}, expected 0 (RAW), 1 (EG) or 2 (RL)")
+        _refuse(Status.BAD_LAYOUT, f"layout is {fixed.layout}, expected 0 (RAW), 1 (EG), 2 (RL) or 3 (BM)")
     raw = fixed.layout == Layout.RAW
     if fixed.dtype not in set(DType) or not (raw or DType(fixed.dtype).coded):
         _refuse(Status.BAD_DTYPE, f"dtype is {fixed.dtype}, which layout {Layout(fixed.layout).name} does not have")
@@ -370,17 +340,20 @@ def _check_fixed(view: memoryview) -> _Fixed:
 
 
 def _check_codes(fixed: _Fixed) -> None:
+    layout = Layout(fixed.layout)
     largest = {
-        "level_code": 0 if fixed.layout == Layout.RAW else MAX_ORDER,
-        "run_code": MAX_ORDER if fixed.layout == Layout.RL else 0,
-        "codebook_code": 0 if fixed.layout == Layout.RAW else MAX_ORDER,
+        "level_code": 0 if layout is Layout.RAW else codes.MAX_CODE,
+        "run_code": codes.MAX_CODE if layout is Layout.RL else 0,
+        "codebook_code": 0 if layout is Layout.RAW else codes.MAX_ORDER,
     }
     for name, limit in largest.items():
         if getattr(fixed, name) > limit:
-            found, layout = getattr(fixed, name), Layout(fixed.layout).name
-            _refuse(Status.BAD_CODE, f"{name} is {found}, expected 0 to {limit} in layout {layout}")
+            found = getattr(fixed, name)
+            _refuse(Status.BAD_CODE, f"{name} is {found}, expected 0 to {limit} in layout {layout.name}")
     if fixed.index_width not in (2, 4):
         _refuse(Status.BAD_CODE, f"index_width is {fixed.index_width}, expected 2 or 4")
+    if fixed.pairs > layout.pairs:
+        _refuse(Status.BAD_CODE, f"pairs is {fixed.pairs}, expected 0{layout.pairs * ' or 1'} in layout {layout.name}")
 
 
 def _check_numbers(fixed: _Fixed, raw: bool) -> None:
@@ -394,6 +367,9 @@ def _check_numbers(fixed: _Fixed, raw: bool) -> None:
         _refuse(Status.BAD_CODEBOOK, f"declares a codebook of {found}, but a RAW blob has none")
     if not raw and not 1 <= fixed.symbols <= MAX_SYMBOLS:
         _refuse(Status.BAD_CODEBOOK, f"symbols is {fixed.symbols}, expected 1 to {MAX_SYMBOLS}")
+    if fixed.pairs and fixed.symbols not in PAIR_SYMBOLS:
+        limits = f"{PAIR_SYMBOLS[0]} to {PAIR_SYMBOLS[-1]}"
+        _refuse(Status.BAD_CODEBOOK, f"symbols is {fixed.symbols}, expected {limits} with pairs")
     if any(fixed.reserved):
         _refuse(Status.BAD_RESERVED, f"reserved bytes are {fixed.reserved.hex(' ')}, expected zeros")
 
@@ -410,24 +386,24 @@ def _check_shape(view: memoryview, fixed: _Fixed) -> Head:
         layout=Layout(fixed.layout),
         dtype=DType(fixed.dtype),
         shape=shape,
-        level_order=fixed.level_code,
-        run_order=fixed.run_code,
-        codebook_order=fixed.codebook_code,
+        level_code=fixed.level_code,
+        run_code=fixed.run_code,
+        codebook_code=fixed.codebook_code,
         step=_float32(fixed.step_bits),
         symbols=fixed.symbols,
         block_rows=fixed.block_rows,
         block_cols=fixed.block_cols,
         codebook_bytes=fixed.codebook_bytes,
         index_width=fixed.index_width,
+        pairs=bool(fixed.pairs),
         payload_bytes=fixed.payload_bytes,
         head_bytes=0,
     )
     _check_blocks(head)
-    end = head.index_offset + head.blocks * head.entry_bytes
-    head_bytes = _ceil_div(end, ALIGNMENT) * ALIGNMENT
-    if len(view) < head_bytes:
-        _refuse(Status.TRUNCATED, f"{len(view)} bytes, but the head with its {head.blocks} blocks takes {head_bytes}")
-    return replace(head, head_bytes=head_bytes)
+    needed = head_bytes(fixed.ndim, head.codebook_bytes, head.blocks * head.entry_bytes)
+    if len(view) < needed:
+        _refuse(Status.TRUNCATED, f"{len(view)} bytes, but the head with its {head.blocks} blocks takes {needed}")
+    return replace(head, head_bytes=needed)
 
 
 def _check_blocks(head: Head) -> None:
@@ -452,29 +428,30 @@ def _check_head_bytes(view: memoryview, head: Head, fixed: _Fixed, crc32c: Calla
 
 def _check_index(head: Head, index: Index) -> None:
     """Check 18: the counts agree with the payload's length, the block sizes and each other."""
-    total = int(index.block_bytes.sum())
+    weights = np.diff(head.block_bounds())
+    total = int(block_bytes(head.layout, index.counts, weights).sum())
     if total != head.payload_bytes:
         _refuse(Status.BAD_INDEX, f"blocks add up to {total} bytes, but payload_bytes is {head.payload_bytes}")
-    weights = np.diff(head.block_bounds())
-    if head.layout is Layout.RAW:
-        wrong = index.counts[:, 0] != weights * head.itemsize
-    elif head.layout is Layout.RL:
-        empty = index.counts == 0
-        wrong = (index.counts[:, 2] > weights) | (empty.any(axis=1) & ~empty.all(axis=1))
-    else:
-        return
+    wrong = _impossible(head, index.counts.astype(np.int64), weights)
     if wrong.any():
         block = int(wrong.argmax())
         found = f"{index.counts[block].tolist()} for {int(weights[block])} weights"
         _refuse(Status.BAD_INDEX, f"index of block {block} of {head.blocks} cannot be: {found}")
 
 
-def _unfold(folded: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The levels l of z(l) = 0, 1, 2, 3, 4 ... (0, +1, -1, +2, -2 ...)."""
-    wrong = (folded < 0) | (folded > 2 * MAX_LEVEL)
-    if wrong.any():
-        _refuse(Status.BAD_CODEBOOK, f"codebook level {int(wrong.argmax())} lies beyond +-2^24")
-    return np.where(folded % 2, (folded + 1) // 2, -(folded // 2)).astype(np.int32)
+def _impossible(head: Head, counts: NDArray[np.int64], weights: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which blocks' counts cannot be: bool [blocks]. A codeword of order k has at least k + 1 bits."""
+    wrong: NDArray[np.bool_] = np.zeros(weights.size, dtype=np.bool_)
+    if head.layout is Layout.RAW:
+        wrong = counts[:, 0] != weights * head.itemsize
+    elif head.layout is Layout.EG:
+        wrong = 8 * counts[:, 0] < weights * (head.level_order + 1)
+    elif head.layout is Layout.RL:
+        run_bytes, level_bytes, coded = counts.T
+        values = (coded + 1) // 2 if head.pairs else coded
+        short = (8 * run_bytes < coded * (head.run_order + 1)) | (8 * level_bytes < values * (head.level_order + 1))
+        wrong = (coded > weights) | short | ((coded == 0) & (run_bytes + level_bytes > 0))
+    return wrong
 
 
 def _codebook_offset(ndim: int) -> int:

@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 _LIBRARY = {"win32": "bsx.dll", "darwin": "libbsx.dylib"}.get(sys.platform, "libbsx.so")
 _TASK_WEIGHTS = 1 << 20  # what one thread takes at a time
+_AROUND_CACHE = 1  # BSX_AROUND_CACHE
+_CACHE_BYTES = 1 << 25  # output beyond the last-level cache of most processors
 _ENCODE_BYTES = 1 << 20  # the encoder's output buffer, unless a block can need more
 
 
@@ -50,6 +52,8 @@ class _CHead(ctypes.Structure):
         ("workspace_bytes", ctypes.c_uint64),
         ("scratch_bytes", ctypes.c_uint64),
         ("step", ctypes.c_float),
+        ("least_level", ctypes.c_int32),
+        ("greatest_level", ctypes.c_int32),
         ("symbols", ctypes.c_uint32),
         ("block_rows", ctypes.c_uint32),
         ("block_cols", ctypes.c_uint32),
@@ -61,6 +65,7 @@ class _CHead(ctypes.Structure):
         ("run_code", ctypes.c_uint8),
         ("codebook_code", ctypes.c_uint8),
         ("index_width", ctypes.c_uint8),
+        ("pairs", ctypes.c_uint8),
         ("item_bytes", ctypes.c_uint8),
     )
 
@@ -77,6 +82,7 @@ class _CPlan(ctypes.Structure):
         ("layout", ctypes.c_uint8),
         ("level_code", ctypes.c_uint8),
         ("run_code", ctypes.c_uint8),
+        ("pairs", ctypes.c_uint8),
     )
 
 
@@ -94,13 +100,13 @@ def _signatures() -> dict[str, tuple[type[Any], list[type[Any]]]]:
         "bsx_crc32c": (ctypes.c_uint32, buffer),
         "bsx_crc32c_name": (ctypes.c_char_p, []),
         "bsx_parse": (ctypes.c_int, [*buffer, pointer]),
-        "bsx_prepare": (ctypes.c_int, [*buffer, pointer, *buffer]),
+        "bsx_prepare": (ctypes.c_int, [*buffer, pointer, ctypes.c_int, *buffer]),
         "bsx_decode": (
             ctypes.c_int,
-            [*buffer, pointer, *buffer, number, number, ctypes.c_int, *buffer, *buffer, pointer],
+            [*buffer, pointer, *buffer, number, number, ctypes.c_uint, *buffer, *buffer, pointer],
         ),
         "bsx_lookup_bytes": (size, [size]),
-        "bsx_lookup_prepare": (ctypes.c_int, [*buffer, *buffer]),
+        "bsx_lookup_prepare": (ctypes.c_int, [*buffer, pointer, *buffer]),
         "bsx_block_bound": (size, [pointer]),
         "bsx_encode": (ctypes.c_int, [pointer, *buffer, *buffer, number, number, *buffer, *buffer, pointer]),
     }
@@ -144,51 +150,56 @@ def crc32c(data: ReadableBuffer) -> int:
 
 def parse(blob: ReadableBuffer) -> Head:
     """Check a blob's head (docs/format.md, section 9) and return what it declares. Raises BlobError."""
-    head = _parse(_bytes_of(blob))
+    return _head_of(_parse(_bytes_of(blob)))
+
+
+def _head_of(head: _CHead) -> Head:
     return Head(
         layout=Layout(head.layout),
         dtype=DType(head.dtype),
         shape=tuple(head.dims[: head.ndim]),
-        level_order=head.level_code,
-        run_order=head.run_code,
-        codebook_order=head.codebook_code,
+        level_code=head.level_code,
+        run_code=head.run_code,
+        codebook_code=head.codebook_code,
         step=head.step,
         symbols=head.symbols,
         block_rows=head.block_rows,
         block_cols=head.block_cols,
         codebook_bytes=head.codebook_bytes,
         index_width=head.index_width,
+        pairs=bool(head.pairs),
         payload_bytes=head.payload_bytes,
         head_bytes=head.head_bytes,
     )
 
 
 def decode_into(
-    blobs: Sequence[ReadableBuffer], outs: Sequence[WriteableBuffer], *, levels: bool, threads: int
+    blobs: Sequence[ReadableBuffer], outs: Sequence[WriteableBuffer], *, out_type: DType | None, threads: int
 ) -> None:
-    """Decode each blob into its buffer: head.nbytes bytes of head.dtype, or with `levels` int32 levels.
+    """Decode each blob into its buffer, in its own type or in `out_type` (docs/format.md, section 6).
 
     Raises BlobError for the first blob with a broken head, else for the first bad block.
     """
-    jobs = [_open(blob, out, levels) for blob, out in zip(blobs, outs, strict=True)]
+    jobs = [_open(blob, out, out_type) for blob, out in zip(blobs, outs, strict=True)]
+    flags = _AROUND_CACHE if sum(job.out.size for job in jobs) > _CACHE_BYTES else 0
     scratch = _Scratch(max((job.head.scratch_bytes for job in jobs), default=0))
 
     def decode(task: tuple[_Job, range]) -> None:
         job, blocks = task
-        job.decode(blocks, scratch.mine())
+        job.decode(blocks, scratch.mine(), flags)
 
     tasks = ((job, blocks) for job in jobs for blocks in _ranges(job.head.blocks, job.head.weights))
     _run(decode, tasks, threads)
 
 
 def decode_blocks(
-    blob: ReadableBuffer, head: Head, first: int, count: int, out: WriteableBuffer, *, levels: bool
+    blob: ReadableBuffer, head: Head, first: int, count: int, out: WriteableBuffer, *, out_type: DType | None
 ) -> None:
     """Decode blocks first to first + count - 1 of a blob whose head has been checked; they are consecutive weights."""
     if first < 0 or count < 0 or first + count > head.blocks:
         raise BlobError(Status.BAD_ARGUMENT, f"blob: blocks {first} to {first + count - 1} of {head.blocks} asked for")
-    job = _open(blob, out, levels, range(first, first + count))
-    job.decode(range(first, first + count), _Scratch(job.head.scratch_bytes).mine())
+    job = _open(blob, out, out_type, range(first, first + count))
+    job.decode(range(first, first + count), _Scratch(job.head.scratch_bytes).mine(), 0)
 
 
 def encode_payload(
@@ -196,24 +207,31 @@ def encode_payload(
     codebook: NDArray[np.int32],
     *,
     layout: Layout,
-    level_order: int,
-    run_order: int,
+    level_code: int,
+    run_code: int,
+    pair_classes: NDArray[np.uint8] | None,
     block_rows: int,
     block_cols: int,
     threads: int,
 ) -> tuple[bytes, NDArray[np.uint32]]:
-    """The payload of an EG or RL blob and its index counts, uint32 [blocks, layout.counts].
+    """The payload of an EG, RL or BM blob and its index counts, uint32 [blocks, layout.counts].
 
     levels: int32 [rows, cols], each in the codebook (else BlobError, BAD_ARGUMENT); codebook: int32 [symbols], no level
-    twice.
+    twice; pair_classes: uint8 [symbols - 1] as in section 4, None without pairs.
     """
     levels, codebook = np.ascontiguousarray(levels), np.ascontiguousarray(codebook)
     lookup = np.empty(_lib.bsx_lookup_bytes(codebook.size), dtype=np.uint8)
-    status = _lib.bsx_lookup_prepare(codebook.ctypes.data, codebook.size, *_buffer(lookup))
+    classes = None if pair_classes is None else np.ascontiguousarray(pair_classes, dtype=np.uint8)
+    if classes is not None and classes.size != codebook.size - 1:
+        raise BlobError(Status.BAD_ARGUMENT, f"{classes.size} classes for a codebook of {codebook.size}")
+    address = None if classes is None else classes.ctypes.data
+    status = _lib.bsx_lookup_prepare(codebook.ctypes.data, codebook.size, address, *_buffer(lookup))
     if status != Status.OK:
-        raise BlobError(Status.BAD_ARGUMENT, f"codebook of {codebook.size}: a level is beyond +-2^24 or there twice")
+        faults = "a level is beyond +-2^24 or there twice, or its classes are not those of section 4"
+        raise BlobError(Status.BAD_ARGUMENT, f"codebook of {codebook.size}: {faults}")
     rows, cols = levels.shape
-    plan = _CPlan(rows, cols, codebook.size, block_rows, block_cols, layout, level_order, run_order)
+    pairs = classes is not None
+    plan = _CPlan(rows, cols, codebook.size, block_rows, block_cols, layout, level_code, run_code, pairs)
     bound = _lib.bsx_block_bound(ctypes.byref(plan))
     if bound == 0:
         raise BlobError(Status.BAD_ARGUMENT, f"no way to code {rows} x {cols} weights in {block_rows} x {block_cols}")
@@ -236,16 +254,16 @@ class _Job:
     blob: Bytes
     head: _CHead
     out: Bytes
-    out_type: int
+    out_type: DType
     item_bytes: int
     origin: int
     workspace: Bytes | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def decode(self, blocks: range, scratch: Bytes) -> None:
+    def decode(self, blocks: range, scratch: Bytes, flags: int) -> None:
         with self.lock:
             if self.workspace is None:
-                self.workspace = _prepare(self.blob, self.head)
+                self.workspace = _prepare(self.blob, self.head, self.out_type)
         begin, end = (_first_weight(self.head, block) - self.origin for block in (blocks.start, blocks.stop))
         out = self.out[begin * self.item_bytes : end * self.item_bytes]
         bad = ctypes.c_uint64(0)
@@ -255,7 +273,7 @@ class _Job:
             *_buffer(self.workspace),
             blocks.start,
             len(blocks),
-            self.out_type,
+            flags,
             *_buffer(out),
             *_buffer(scratch),
             ctypes.byref(bad),
@@ -278,13 +296,12 @@ class _Scratch:
         return scratch
 
 
-def _open(blob: ReadableBuffer, out: WriteableBuffer, levels: bool, blocks: range | None = None) -> _Job:
+def _open(blob: ReadableBuffer, out: WriteableBuffer, asked: DType | None, blocks: range | None = None) -> _Job:
     data = _bytes_of(blob)
     head = _parse(data)
-    if levels and head.layout == Layout.RAW:
-        raise BlobError(Status.BAD_ARGUMENT, "blob: levels asked for, but a RAW blob has none")
+    out_type = format.output_type(_head_of(head), asked)
     blocks = range(head.blocks) if blocks is None else blocks
-    item_bytes = 4 if levels else head.item_bytes
+    item_bytes = out_type.storage.itemsize
     origin = _first_weight(head, blocks.start)
     needed = (_first_weight(head, blocks.stop) - origin) * item_bytes
     target = _bytes_of(out)
@@ -292,7 +309,9 @@ def _open(blob: ReadableBuffer, out: WriteableBuffer, levels: bool, blocks: rang
         raise BlobError(Status.BAD_ARGUMENT, f"blob: output of {target.size} bytes, expected {needed}")
     if not target.flags.writeable:
         raise BlobError(Status.BAD_ARGUMENT, "blob: output is read-only")
-    return _Job(data, head, target, DType.INT32 if levels else head.dtype, item_bytes, origin)
+    if head.layout != Layout.RAW:
+        format.check_levels_fit(np.array([head.least_level, head.greatest_level], dtype=np.int32), out_type)
+    return _Job(data, head, target, out_type, item_bytes, origin)
 
 
 def _parse(blob: Bytes) -> _CHead:
@@ -309,9 +328,9 @@ def _refuse(blob: Bytes, status: Status) -> NoReturn:
     raise BlobError(status, f"blob: {status.name} (found by libbsx only: please report this file)")
 
 
-def _prepare(blob: Bytes, head: _CHead) -> Bytes:
+def _prepare(blob: Bytes, head: _CHead, out_type: DType) -> Bytes:
     workspace = np.empty(head.workspace_bytes, dtype=np.uint8)
-    status = Status(_lib.bsx_prepare(*_buffer(blob), ctypes.byref(head), *_buffer(workspace)))
+    status = Status(_lib.bsx_prepare(*_buffer(blob), ctypes.byref(head), out_type, *_buffer(workspace)))
     if status is not Status.OK:
         raise BlobError(status, f"blob: {status.name}: its bytes were changed while it was read")
     return workspace

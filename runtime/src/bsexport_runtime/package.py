@@ -146,10 +146,10 @@ class Package:
         except BlobError as error:
             raise self.damaged(tensor, error) from error
         if (head.dtype, head.shape) != (tensor.dtype, tensor.shape):
-            raise PackageError(
-                f"{self.path / WEIGHTS}: tensor {printable(tensor.name)} is {head.dtype.name.lower()} {list(head.shape)}, "
-                f"but the manifest says {tensor.dtype.name.lower()} {list(tensor.shape)}; {_AGAIN}"
-            )
+            where = f"{self.path / WEIGHTS}: tensor {printable(tensor.name)}"
+            found = f"{head.dtype.name.lower()} {list(head.shape)}"
+            expected = f"{tensor.dtype.name.lower()} {list(tensor.shape)}"
+            raise PackageError(f"{where} is {found}, but the manifest says {expected}; {_AGAIN}")
         return head
 
     def _check_arena(self) -> None:
