@@ -79,37 +79,34 @@ void bsx_fill_values(const int32_t *levels, size_t count, float step, int type, 
 /* ---- table.c: what codewords stand for, several per look-up ---- */
 
 #define BSX_TABLE_BITS 11U
-#define BSX_ENTRY_BYTES 14U
+#define BSX_ENTRY_BYTES 8U
 
-/* What the next 11 bits hold: whole codewords, `bits` long together, that stand for elements of `bytes` bytes in all. No codeword: it
- * is longer than 11 bits, or its value is not below the limit. 16 bytes, so that one store copies all elements. */
-typedef struct bsx_entry {
-    uint8_t elements[BSX_ENTRY_BYTES]; /* 14 of one byte or 7 of two */
-    uint8_t bytes, bits;
-} bsx_entry;
-
-/* How a stream is decoded. A codeword's value v < limit stands for `per_value` elements of `width` bytes: those at
- * v * per_value in the map if there is one, else the uint16_t v + base. */
+/* How a stream is decoded. A codeword's value v < limit stands for one or two elements of one or two bytes: the first of
+ * the four bytes at map[v] if there is a map, else the uint16_t v + base. The next 11 bits of a stream, as a number i, hold
+ * whole codewords, contents[i] & 255 bits long together, that stand for the first contents[i] >> 8 bytes of elements[i].
+ * No codeword: it is longer than 11 bits, or its value is not below the limit. */
 typedef struct bsx_table {
-    bsx_entry entries[1U << BSX_TABLE_BITS];
+    uint8_t elements[1U << BSX_TABLE_BITS][BSX_ENTRY_BYTES];
+    uint16_t contents[1U << BSX_TABLE_BITS];
     bsx_code code;
     uint32_t limit;
     uint32_t longest; /* bits of the longest codeword, at most 47 */
+    uint32_t zeros;   /* that a codeword starts with at most, escapes of Golomb-Rice left out */
     uint32_t base;
-    uint8_t width, per_value, mapped;
+    uint32_t bytes; /* of what a value stands for */
+    bool mapped;
+    bool bmi2; /* for processors with these instructions */
 } bsx_table;
 
-/* Set the fields, and fill the entries. map: NULL, or limit * per_value elements. limit <= 65536; 0: no
- * value is valid. */
-void bsx_build_table(bsx_table *table, bsx_code code, uint32_t limit, uint32_t base, unsigned width,
-                     unsigned per_value, const void *map);
+/* Set the fields but for bmi2, and fill the entries. map: NULL, or what each of the values stands for, of which there is
+ * one at least even if limit is 0. limit <= 65536; 0: no value is valid. */
+void bsx_build_table(bsx_table *table, bsx_code code, uint32_t limit, uint32_t base, unsigned bytes,
+                     const uint32_t *map);
 
-/* Store what a value stands for; returns the number of bytes. */
-static inline unsigned bsx_store_value(void *out, const bsx_table *table, const void *map, uint32_t value) {
-    const unsigned bytes = (unsigned)table->width * table->per_value;
-    const uint16_t plain = (uint16_t)(value + table->base);
-    memcpy(out, table->mapped ? (const uint8_t *)map + (size_t)value * bytes : (const uint8_t *)&plain, bytes);
-    return bytes;
+/* Store what a value stands for, as four bytes of which the first table->bytes count. */
+static inline void bsx_store_value(void *out, const bsx_table *table, const uint32_t *map, uint32_t value) {
+    const uint32_t elements = table->mapped ? map[value] : (uint16_t)(value + table->base);
+    memcpy(out, &elements, sizeof elements);
 }
 
 /* ---- stream.c and direct.c: whole bitstreams ---- */
@@ -131,11 +128,11 @@ typedef struct bsx_stream {
 } bsx_stream;
 
 /* Decode streams of one table. map: the one that it was built with. */
-void bsx_read_streams(bsx_stream *streams, unsigned count, const bsx_table *table, const void *map);
+void bsx_read_streams(bsx_stream *streams, unsigned count, const bsx_table *table, const uint32_t *map);
 /* The same, each in its own way: by look-ups, which is fast as long as a look-up finds several codewords; or from each
  * codeword's zero bits. */
-void bsx_read_by_table(bsx_stream *streams, unsigned count, const bsx_table *table, const void *map);
-void bsx_read_direct(bsx_stream *streams, unsigned count, const bsx_table *table, const void *map);
+void bsx_read_by_table(bsx_stream *streams, unsigned count, const bsx_table *table, const uint32_t *map);
+void bsx_read_direct(bsx_stream *streams, unsigned count, const bsx_table *table, const uint32_t *map);
 
 /* ---- prepare.c: the caller's workspace ---- */
 
@@ -157,7 +154,7 @@ typedef struct bsx_setup {
 typedef struct bsx_workspace {
     bsx_setup *setup;
     bsx_table *levels, *runs; /* runs: RL only */
-    void *map;                /* of the level table */
+    uint32_t *map;            /* of the level table */
     int32_t *codebook;        /* symbols */
     void *values;             /* what is written for each symbol or, by its bits as uint8_t, for each int8_t level */
     uint64_t *offsets;        /* blocks: where each starts in the payload */

@@ -2,131 +2,172 @@
  * whose codewords are too long for a table to hold several of them. */
 #include "blob.h"
 #include "inline.h"
+#include "simd.h"
 
 typedef struct lane {
     const uint8_t *data;
-    uint64_t size, used; /* bytes; bits */
     uint8_t *out;
+    uint64_t used; /* bits */
+    uint32_t size; /* bytes */
     uint32_t left; /* codewords */
     bsx_stream *stream;
 } lane;
 
 /* What the loop over codewords is compiled for. */
 typedef struct shape {
-    unsigned family, width, per_value;
+    unsigned family;
     bool mapped;
 } shape;
 
 typedef struct source {
     const bsx_table *table;
-    const uint8_t *map;
+    const uint32_t *map;
     unsigned batch; /* codewords that 57 bits surely hold */
 } source;
 
-ALWAYS_INLINE void store(uint8_t *out, uint64_t value, const shape k, const source *s) {
-    const unsigned bytes = k.width * k.per_value;
-    const uint16_t plain = (uint16_t)(value + s->table->base);
-    if (k.mapped) {
-        memcpy(out, s->map + (size_t)value * bytes, bytes);
-    } else {
-        memcpy(out, &plain, sizeof plain);
-    }
-}
+/* A lane's moving parts, and its bytes. */
+typedef struct cursor {
+    const uint8_t *data;
+    uint64_t used;
+    uint8_t *out;
+} cursor;
 
-/* Decode the next batch. Reads 8 bytes. False: there is no codeword, or one whose value is not below the limit. */
-ALWAYS_INLINE bool read_batch(lane *l, const shape k, const source *s) {
-    const bsx_code code = {k.family, s->table->code.order};
-    uint64_t window = bsx_load_be64(l->data + (l->used >> 3)) << (l->used & 7);
-    uint8_t *out = l->out;
-    uint64_t used = l->used;
-    for (unsigned i = 0; i < s->batch; i++) {
-        const unsigned length = bsx_code_length(window | 1, code);
-        if (UNLIKELY(length > s->table->longest)) return false;
-        const uint64_t value = bsx_code_value(window, length, code);
-        if (UNLIKELY(value >= s->table->limit)) return false;
-        store(out, value, k, s);
-        out += k.width * k.per_value;
+/* Decode the next batch. Reads 8 bytes. False, and nothing is read: there is a codeword that the loop is not for, or
+ * none, or one whose value is not below the limit. */
+ALWAYS_INLINE bool read_batch(cursor *c, const shape k, const bsx_table *table, const uint32_t *map,
+                              const unsigned batch) {
+    const unsigned order = table->code.order, most = table->zeros, bytes = table->bytes;
+    const uint64_t bias = UINT64_C(1) << order, limit = table->limit + bias, base = table->base - bias;
+    uint64_t window = bsx_load_be64(c->data + (c->used >> 3)) << (c->used & 7);
+    uint64_t used = c->used;
+    uint8_t *out = c->out;
+    for (unsigned i = 0; i < batch; i++) {
+        const unsigned zeros = bsx_clz64(window | 1);
+        if (UNLIKELY(zeros > most)) return false;
+        const unsigned length = (k.family == BSX_EXP_GOLOMB ? 2 * zeros : zeros) + order + 1;
+        const uint64_t word = window >> (64 - length); /* the codeword's one bit and what follows it */
+        const uint64_t biased = k.family == BSX_EXP_GOLOMB ? word : word + ((uint64_t)zeros << order);
+        if (UNLIKELY(biased >= limit)) return false;
+        const uint32_t elements = k.mapped ? map[biased - bias] : (uint16_t)(biased + base);
+        memcpy(out, &elements, sizeof elements);
+        out += bytes;
         used += length;
         window <<= length;
     }
-    l->out = out;
-    l->used = used;
-    l->left -= s->batch;
+    c->out = out;
+    c->used = used;
     return true;
 }
 
-ALWAYS_INLINE bool has_room(const lane *l, unsigned batch) { return l->left >= batch && l->size - (l->used >> 3) >= 8; }
+/* Batches that the lane surely has the codewords and the bytes for. */
+static uint64_t sure_batches(const lane *l, const source *s) {
+    const uint64_t bits = 8 * (uint64_t)l->size - l->used;
+    const uint64_t by_bits = bits < 64 ? 0 : (bits - 64) / BSX_WINDOW_BITS + 1;
+    const uint64_t by_count = l->left / s->batch;
+    return by_bits < by_count ? by_bits : by_count;
+}
 
-/* Decode the rest of a stream, codeword by codeword. */
-static bool finish(lane *l, const source *s) {
-    bsx_bits bits = {l->data, (size_t)l->size, l->used};
-    for (; l->left > 0; l->left--) {
-        uint64_t value;
-        if (s->table->limit == 0 || !bsx_read_code(&bits, s->table->code, s->table->limit - 1, &value)) return false;
-        l->out += bsx_store_value(l->out, s->table, s->map, (uint32_t)value);
+/* Decode `rounds` batches of each lane in turns: what one waits for, the others compute. Returns the lane at which it
+ * stopped early, since read_batch did, else `lanes`. */
+ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, uint64_t rounds, const shape k, const source *s,
+                               const unsigned batch) {
+    const unsigned i1 = lanes > 1 ? 1 : 0, i2 = lanes > 2 ? 2 : 0, i3 = lanes > 3 ? 3 : 0;
+    cursor c0 = {l[0].data, l[0].used, l[0].out}, c1 = {l[i1].data, l[i1].used, l[i1].out};
+    cursor c2 = {l[i2].data, l[i2].used, l[i2].out}, c3 = {l[i3].data, l[i3].used, l[i3].out};
+    const bsx_table *const table = s->table; /* the loop's stores might change what s points to */
+    const uint32_t *const map = s->map;
+    unsigned at = lanes;
+    for (; rounds > 0 && at == lanes; rounds--) {
+        if (!read_batch(&c0, k, table, map, batch)) at = 0;
+        else if (lanes > 1 && !read_batch(&c1, k, table, map, batch)) at = 1;
+        else if (lanes > 2 && !read_batch(&c2, k, table, map, batch)) at = 2;
+        else if (lanes > 3 && !read_batch(&c3, k, table, map, batch)) at = 3;
     }
-    return bsx_at_end(&bits);
-}
-
-/* Decode `lanes` streams in turns, as far as all of them have room. */
-ALWAYS_INLINE void read_side_by_side(lane *l, const unsigned lanes, const shape k, const source *s) {
-    lane l0 = l[0], l1 = l[lanes > 1 ? 1 : 0], l2 = l[lanes > 1 ? 2 : 0], l3 = l[lanes > 1 ? 3 : 0];
-    bool good = true;
-    while (good && has_room(&l0, s->batch) &&
-           (lanes == 1 || (has_room(&l1, s->batch) && has_room(&l2, s->batch) && has_room(&l3, s->batch)))) {
-        good = read_batch(&l0, k, s) &&
-               (lanes == 1 || (read_batch(&l1, k, s) && read_batch(&l2, k, s) && read_batch(&l3, k, s)));
+    const cursor moved[BSX_LANES] = {c0, c1, c2, c3};
+    for (unsigned i = 0; i < lanes; i++) {
+        l[i].left -= (uint32_t)((size_t)(moved[i].out - l[i].out) / s->table->bytes);
+        l[i].used = moved[i].used;
+        l[i].out = moved[i].out;
     }
-    l[0] = l0;
-    if (lanes == 1) return;
-    l[1] = l1;
-    l[2] = l2;
-    l[3] = l3;
+    return at;
 }
 
-ALWAYS_INLINE void read_in_family(lane *l, unsigned lanes, const shape k, const source *s) {
-    if (lanes == BSX_LANES) read_side_by_side(l, BSX_LANES, k, s);
-    else read_side_by_side(l, 1, k, s);
+ALWAYS_INLINE unsigned read_batches(lane *l, const unsigned lanes, uint64_t rounds, const shape k, const source *s) {
+    if (s->batch == 4) return read_rounds(l, lanes, rounds, k, s, 4);
+    if (s->batch == 3) return read_rounds(l, lanes, rounds, k, s, 3);
+    return read_rounds(l, lanes, rounds, k, s, s->batch);
 }
 
-ALWAYS_INLINE void read_in_shape(lane *l, unsigned lanes, shape k, const source *s) {
+ALWAYS_INLINE unsigned read_in_shape(lane *l, unsigned lanes, uint64_t rounds, shape k, const source *s) {
     if (s->table->code.family == BSX_EXP_GOLOMB) {
         k.family = BSX_EXP_GOLOMB;
-        read_in_family(l, lanes, k, s);
-    } else {
-        k.family = BSX_GOLOMB_RICE;
-        read_in_family(l, lanes, k, s);
+        if (lanes == BSX_LANES) return read_batches(l, BSX_LANES, rounds, k, s);
+        return read_batches(l, 1, rounds, k, s);
+    }
+    k.family = BSX_GOLOMB_RICE;
+    if (lanes == BSX_LANES) return read_batches(l, BSX_LANES, rounds, k, s);
+    return read_batches(l, 1, rounds, k, s);
+}
+
+#define READ_LANES(NAME, TARGET)                                                                                       \
+    TARGET static unsigned NAME(lane *l, unsigned lanes, uint64_t rounds, const source *s) {                           \
+        const shape plain = {0, false}, mapped = {0, true};                                                            \
+        if (s->table->mapped) return read_in_shape(l, lanes, rounds, mapped, s);                                       \
+        return read_in_shape(l, lanes, rounds, plain, s);                                                              \
+    }
+READ_LANES(read_lanes, )
+#if defined(BSX_X86)
+READ_LANES(read_lanes_bmi2, TARGET_BMI2)
+#endif
+
+/* Decode one codeword of any kind. */
+static bool read_one(lane *l, const source *s) {
+    bsx_bits bits = {l->data, l->size, l->used};
+    uint64_t value;
+    if (s->table->limit == 0 || !bsx_read_code(&bits, s->table->code, s->table->limit - 1, &value)) return false;
+    bsx_store_value(l->out, s->table, s->map, (uint32_t)value);
+    l->out += s->table->bytes;
+    l->used = bits.used;
+    l->left--;
+    return true;
+}
+
+/* Decode up to `lanes` streams for a while. Returns the one that needs read_one. */
+static unsigned run_lanes(lane *l, unsigned lanes, const source *s) {
+    for (;;) {
+        const unsigned together = lanes == BSX_LANES ? BSX_LANES : 1;
+        uint64_t rounds = UINT64_MAX;
+        unsigned least = 0, at;
+        for (unsigned i = 0; i < together; i++) {
+            const uint64_t sure = sure_batches(&l[i], s);
+            if (sure < rounds) least = i;
+            if (sure < rounds) rounds = sure;
+        }
+        if (rounds == 0) return least;
+#if defined(BSX_X86)
+        if (s->table->bmi2) at = read_lanes_bmi2(l, together, rounds, s);
+        else
+#endif
+            at = read_lanes(l, together, rounds, s);
+        if (at < together) return at;
     }
 }
 
-/* Decode what can be decoded side by side; with fewer than four lanes, the first of them alone. */
-static void run_lanes(lane *l, unsigned lanes, const source *s) {
-    static const shape symbols = {0, 2, 1, false}, levels = {0, 1, 1, true};
-    static const shape level_pairs = {0, 1, 2, true}, symbol_pairs = {0, 2, 2, true};
-    const bsx_table *table = s->table;
-    if (!table->mapped) read_in_shape(l, lanes, symbols, s);
-    else if (table->per_value == 1) read_in_shape(l, lanes, levels, s);
-    else if (table->width == 1) read_in_shape(l, lanes, level_pairs, s);
-    else read_in_shape(l, lanes, symbol_pairs, s);
-}
-
-void bsx_read_direct(bsx_stream *streams, unsigned count, const bsx_table *table, const void *map) {
+void bsx_read_direct(bsx_stream *streams, unsigned count, const bsx_table *table, const uint32_t *map) {
     const unsigned batch = BSX_WINDOW_BITS / table->longest;
-    const source s = {table, map, batch > 8 ? 8 : batch};
+    const source s = {table, map, batch > 4 ? 4 : batch};
     lane l[BSX_LANES];
     unsigned lanes = 0, begun = 0;
     for (;;) { /* a stream that is done makes room for the next one */
         for (; lanes < BSX_LANES && begun < count; begun++) {
             bsx_stream *next = &streams[begun];
-            l[lanes++] = (lane){next->data, next->size, 0, next->elements, next->count, next};
+            l[lanes++] = (lane){next->data, next->elements, 0, next->size, next->count, next};
         }
         if (lanes == 0) return;
-        run_lanes(l, lanes, &s);
-        unsigned done = 0;
-        for (unsigned i = 1; lanes == BSX_LANES && i < lanes; i++) {
-            if (!has_room(&l[i], s.batch)) done = i;
-        }
-        l[done].stream->ok = finish(&l[done], &s);
-        l[done] = l[--lanes];
+        const unsigned one = run_lanes(l, lanes, &s);
+        if (l[one].left > 0 && read_one(&l[one], &s)) continue;
+        const bsx_bits bits = {l[one].data, l[one].size, l[one].used};
+        l[one].stream->ok = l[one].left == 0 && bsx_at_end(&bits);
+        l[one] = l[--lanes];
     }
 }

@@ -82,13 +82,13 @@ static void expand_levels(int8_t *out, const uint8_t *bitmap, size_t bytes, cons
 
 static void copy(uint8_t *out, const uint8_t *from, size_t bytes) { memcpy(out, from, bytes); }
 
-const bsx_kernels bsx_portable = {"portable", bsx_convert_portable, expand_levels, expand_16, copy};
+const bsx_kernels bsx_portable = {"portable", false, bsx_convert_portable, expand_levels, expand_16, copy};
 
 /* ---- which there are ---- */
 
 unsigned bsx_simd_levels(void) {
 #if defined(BSX_X86)
-    if (__builtin_cpu_supports("avx2")) return 3;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return 3; /* with bmi2 comes lzcnt */
     return __builtin_cpu_supports("sse4.1") ? 2 : 1;
 #elif defined(BSX_NEON)
     return 2;

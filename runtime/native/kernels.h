@@ -19,6 +19,7 @@ typedef struct bsx_conversion {
 
 typedef struct bsx_kernels {
     const char *name;
+    bool bmi2; /* streams are decoded by code for processors with these instructions */
     void (*convert)(uint8_t *out, const int8_t *levels, size_t count, const bsx_conversion *conversion);
     /* Put packed elements where the bits of the bitmap are 1, and 0 where they are 0. Both read and store up to 16 bytes
      * past the end. */

@@ -68,5 +68,5 @@ static void convert_neon(uint8_t *out, const int8_t *levels, size_t count, const
 
 static void copy_neon(uint8_t *out, const uint8_t *from, size_t bytes) { memcpy(out, from, bytes); }
 
-const bsx_kernels bsx_neon = {"neon", convert_neon, expand_levels_neon, expand_symbols_neon, copy_neon};
+const bsx_kernels bsx_neon = {"neon", false, convert_neon, expand_levels_neon, expand_symbols_neon, copy_neon};
 #endif

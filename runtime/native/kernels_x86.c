@@ -119,7 +119,7 @@ SSE4 static void copy_around_128(uint8_t *out, const uint8_t *from, size_t bytes
     _mm_sfence();
 }
 
-const bsx_kernels bsx_sse4 = {"sse4.1", convert_128, expand_levels_128, expand_symbols_128, copy_around_128};
+const bsx_kernels bsx_sse4 = {"sse4.1", false, convert_128, expand_levels_128, expand_symbols_128, copy_around_128};
 
 /* ---- 256 bits ---- */
 
@@ -148,5 +148,5 @@ AVX2 static void convert_256(uint8_t *out, const int8_t *levels, size_t count, c
     bsx_convert_portable(out + done * c->item_bytes, levels + done, count - done, c);
 }
 
-const bsx_kernels bsx_avx2 = {"avx2", convert_256, expand_levels_128, expand_symbols_128, copy_around_128};
+const bsx_kernels bsx_avx2 = {"avx2", true, convert_256, expand_levels_128, expand_symbols_128, copy_around_128};
 #endif

@@ -22,7 +22,7 @@ static layout_plan plan_of(const bsx_head *head) {
     p.levels = ALIGNED(sizeof(bsx_setup));
     p.runs = p.levels + ALIGNED(raw ? 0 : sizeof(bsx_table));
     p.map = p.runs + ALIGNED(head->layout == BSX_RL ? sizeof(bsx_table) : 0);
-    p.values = p.map + ALIGNED(head->pairs ? 2 * sizeof(uint16_t) * pair_count(head) : head->symbols);
+    p.values = p.map + ALIGNED(sizeof(uint32_t) * (head->pairs ? pair_count(head) : head->symbols));
     p.codebook = p.values + ALIGNED(raw ? 0 : values * MAX_ITEM_BYTES);
     p.offsets = p.codebook + ALIGNED((uint64_t)head->symbols * sizeof(int32_t));
     p.end = p.offsets + ALIGNED(head->blocks * sizeof(uint64_t));
@@ -43,7 +43,7 @@ bsx_workspace bsx_workspace_parts(const bsx_head *head, const void *workspace) {
     parts.setup = (bsx_setup *)(void *)start;
     parts.levels = (bsx_table *)(void *)(start + p.levels);
     parts.runs = (bsx_table *)(void *)(start + p.runs);
-    parts.map = start + p.map;
+    parts.map = (uint32_t *)(void *)(start + p.map);
     parts.values = start + p.values;
     parts.codebook = (int32_t *)(void *)(start + p.codebook);
     parts.offsets = (uint64_t *)(void *)(start + p.offsets);
@@ -70,11 +70,9 @@ static void fill_pairs(const bsx_head *head, const bsx_workspace *parts, const u
     for (uint32_t rank = 0; rank < pair_count(head); rank++) {
         const uint16_t a = (uint16_t)(first[rank] + 1), b = (uint16_t)(second[rank] + 1);
         if (parts->setup->form == BSX_AS_LEVELS) {
-            ((int8_t *)parts->map)[2 * rank] = (int8_t)parts->codebook[a];
-            ((int8_t *)parts->map)[2 * rank + 1] = (int8_t)parts->codebook[b];
+            parts->map[rank] = (uint8_t)parts->codebook[a] | (uint32_t)(uint8_t)parts->codebook[b] << 8;
         } else {
-            ((uint16_t *)parts->map)[2 * rank] = a;
-            ((uint16_t *)parts->map)[2 * rank + 1] = b;
+            parts->map[rank] = a | (uint32_t)b << 16;
         }
     }
 }
@@ -87,13 +85,13 @@ static void prepare_levels(const bsx_head *head, const bsx_workspace *parts, con
     const unsigned width = as_levels ? sizeof(int8_t) : sizeof(uint16_t);
     if (head->pairs) {
         fill_pairs(head, parts, classes);
-        bsx_build_table(parts->levels, code, (uint32_t)pair_count(head), 0, width, 2, parts->map);
+        bsx_build_table(parts->levels, code, (uint32_t)pair_count(head), 0, 2 * width, parts->map);
         return;
     }
     for (uint32_t i = base; as_levels && i < head->symbols; i++) {
-        ((int8_t *)parts->map)[i - base] = (int8_t)parts->codebook[i];
+        parts->map[i - base] = (uint8_t)parts->codebook[i];
     }
-    bsx_build_table(parts->levels, code, head->symbols - base, base, width, 1, as_levels ? parts->map : NULL);
+    bsx_build_table(parts->levels, code, head->symbols - base, base, width, as_levels ? parts->map : NULL);
 }
 
 /* What is written for each symbol, or for each int8_t level. */
@@ -135,10 +133,12 @@ bsx_status bsx_prepare_with(const void *blob, size_t size, const bsx_head *head,
         parts.setup->form = form_of(head, parts.codebook);
         prepare_levels(head, &parts, classes);
         prepare_values(head, &parts);
+        parts.levels->bmi2 = bsx_kernels_of(simd)->bmi2;
     }
     if (head->layout == BSX_RL) {
         const uint32_t limit = head->block_rows * head->block_cols;
-        bsx_build_table(parts.runs, bsx_code_of(head->run_code), limit, 0, sizeof(uint16_t), 1, NULL);
+        bsx_build_table(parts.runs, bsx_code_of(head->run_code), limit, 0, sizeof(uint16_t), NULL);
+        parts.runs->bmi2 = bsx_kernels_of(simd)->bmi2;
     }
     return read_index(blob, head, &parts) ? BSX_OK : BSX_BAD_INDEX;
 }

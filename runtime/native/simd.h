@@ -4,6 +4,7 @@
 
 #if defined(__GNUC__) && defined(__x86_64__)
 #define BSX_X86 1
+#define TARGET_BMI2 __attribute__((target("bmi,bmi2,lzcnt")))
 #elif defined(__GNUC__) && defined(__aarch64__)
 #define BSX_NEON 1 /* every 64-bit ARM has it */
 #endif

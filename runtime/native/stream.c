@@ -5,9 +5,11 @@
  * at the end finds every way in which a stream can be wrong. */
 #include "blob.h"
 #include "inline.h"
+#include "simd.h"
 
-#define LONG_CODEWORDS 6U /* bits on the average from which on look-ups lose: measured */
-#define LOOKUPS 5U /* per 64-bit load: 5 x 11 bits, of at least 56 */
+#define LONG_CODEWORDS 9U /* bits on the average from which on look-ups lose: measured */
+#define LOOKUPS 4U /* per 64-bit load: 4 x 11 bits, of at least 56; then one more codeword */
+#define ROUND_BYTES (LOOKUPS * BSX_ENTRY_BYTES + 4U)
 
 typedef struct cursor {
     const uint8_t *next; /* the byte of the next bit */
@@ -25,123 +27,185 @@ typedef struct lane {
 
 typedef struct source {
     const bsx_table *table;
-    const void *map;
+    const uint32_t *map;
 } source;
 
-static inline const bsx_entry *look_up(const bsx_table *table, uint64_t window) {
-    return &table->entries[window >> (64 - BSX_TABLE_BITS)];
-}
+/* What the loop over codewords is compiled for. */
+typedef struct shape {
+    unsigned family;
+    bool mapped;
+} shape;
 
-/* Decode codewords that no look-up resolves, as long as the window surely holds the next one. Returns what is left of
- * the window: all of it if there is no codeword, or one whose value is not below the limit. */
-static uint64_t read_long(uint8_t **out, uint64_t window, const source *s) {
-    const bsx_table *table = s->table;
-    while (63 - bsx_ctz64(window) >= table->longest && look_up(table, window)->bytes == 0) {
-        const unsigned length = bsx_code_length(window, table->code);
-        if (length > table->longest) break;
-        const uint64_t value = bsx_code_value(window, length, table->code);
-        if (value >= table->limit) break;
-        *out += bsx_store_value(*out, table, s->map, (uint32_t)value);
-        window <<= length;
-    }
-    return window;
-}
-
-/* Decode some codewords. Reads 8 bytes; stores up to BSX_STREAM_SLOP bytes, of which c->out is moved past the valid
- * ones. False: there is no codeword, or one whose value is not below the limit. */
-ALWAYS_INLINE bool read_some(cursor *c, const bsx_entry *entries, const source *s) {
+/* Decode some codewords. Reads 8 bytes; stores up to ROUND_BYTES bytes, of which c->out is moved past the valid ones.
+ * After the look-ups comes one more codeword, by its zero bits: those that are too long for the table cannot be predicted,
+ * and so no branch depends on them. False: there is no such codeword, or it is an escape of Golomb-Rice, or its value is
+ * not below the limit. */
+ALWAYS_INLINE bool read_some(cursor *c, const shape k, const bsx_table *table, const uint32_t *map) {
+    const unsigned order = table->code.order;
+    const uint64_t bias = UINT64_C(1) << order;
     /* 63 bits of the stream, and a one below them: the zeros under it tell how many are used up. */
     uint64_t window = (bsx_load_be64(c->next) | 1) << c->shift;
     uint8_t *out = c->out;
-    unsigned bytes = 0;
     for (unsigned i = 0; i < LOOKUPS; i++) {
-        const bsx_entry *entry = &entries[window >> (64 - BSX_TABLE_BITS)];
-        memcpy(out, entry, sizeof *entry);
-        bytes = entry->bytes;
-        out += bytes;
-        window <<= entry->bits;
+        const uint64_t next = window >> (64 - BSX_TABLE_BITS);
+        const uint64_t contents = table->contents[next];
+        memcpy(out, table->elements[next], BSX_ENTRY_BYTES);
+        out += contents >> 8;
+        window <<= contents & 63;
     }
-    if (UNLIKELY(bytes == 0)) window = read_long(&out, window, s);
+    unsigned used = bsx_ctz64(window);
+    const unsigned zeros = bsx_clz64(window);
+    const unsigned length = (k.family == BSX_EXP_GOLOMB ? 2 * zeros : zeros) + order + 1;
+    bool good = true;
+    if (!UNLIKELY(used + length > 63)) { /* else its last bits are still to come */
+        const uint64_t word = window >> (64 - length); /* the codeword's one bit and what follows it */
+        const uint64_t biased = k.family == BSX_EXP_GOLOMB ? word : word + ((uint64_t)zeros << order);
+        good = zeros <= table->zeros && biased < table->limit + bias;
+        if (!UNLIKELY(!good)) {
+            const uint32_t elements = k.mapped ? map[biased - bias] : (uint16_t)(biased - bias + table->base);
+            memcpy(out, &elements, sizeof elements);
+            out += table->bytes;
+            used += length;
+        }
+    } else {
+        good = used != c->shift;
+    }
     c->out = out;
-    const unsigned before = c->shift;
-    const unsigned used = bsx_ctz64(window);
     c->next += used >> 3;
     c->shift = used & 7;
-    return used != before;
+    return good;
+}
+
+/* Decode a codeword of any kind. Reads 8 bytes. False, and nothing is read: there is none, or its value is not below the
+ * limit. */
+static bool read_any(cursor *c, const source *s) {
+    const bsx_table *table = s->table;
+    const uint64_t window = (bsx_load_be64(c->next) | 1) << c->shift;
+    const unsigned length = bsx_code_length(window, table->code);
+    if (length > table->longest || c->shift + length > 63) return false;
+    const uint64_t value = bsx_code_value(window, length, table->code);
+    if (value >= table->limit) return false;
+    bsx_store_value(c->out, table, s->map, (uint32_t)value);
+    c->out += table->bytes;
+    c->next += (c->shift + length) >> 3;
+    c->shift = (c->shift + length) & 7;
+    return true;
 }
 
 /* Is there room for read_some? */
 ALWAYS_INLINE bool has_room(const cursor *c, const lane *l) { return l->end - c->next >= 8 && c->out < l->limit; }
 
-/* Decode the rest of a stream. */
+/* Decode the rest of a stream, codeword by codeword. */
 static bool finish(lane *l, const source *s) {
     cursor c = l->at;
     while (has_room(&c, l)) {
-        if (!read_some(&c, s->table->entries, s)) return false;
+        if (!read_any(&c, s)) return false;
     }
     if (l->end - c.next >= 8) return false; /* bytes after the last codeword */
     uint8_t tail[16] = {0};
     const size_t left = (size_t)(l->end - c.next);
     if (left) memcpy(tail, c.next, left);
     c.next = tail;
-    while (c.next < tail + left && c.out < l->limit) {
-        if (!read_some(&c, s->table->entries, s)) break;
-    }
+    while (c.next < tail + left && c.out < l->limit && read_any(&c, s)) continue;
     const bsx_bits bits = {tail, left, (size_t)(c.next - tail) * 8 + c.shift};
     return c.out == l->limit && bsx_at_end(&bits);
 }
 
-/* Decode `lanes` streams in turns, as far as all of them have room: what one waits for, the others compute. */
-ALWAYS_INLINE void read_side_by_side(lane *l, const unsigned lanes, const source *s) {
+/* How often read_some surely has room: it moves on by at most 7 bytes, and stores at most ROUND_BYTES valid ones. */
+static size_t sure_rounds(const lane *l) {
+    const size_t bytes = (size_t)(l->end - l->at.next);
+    const size_t by_input = bytes < 8 ? 0 : (bytes - 8) / 7 + 1;
+    const size_t by_output = l->at.out < l->limit ? ((size_t)(l->limit - l->at.out) - 1) / ROUND_BYTES + 1 : 0;
+    return by_input < by_output ? by_input : by_output;
+}
+
+/* Decode `rounds` times some codewords of each lane in turns: what one waits for, the others compute. Returns the lane
+ * that had none, else `lanes`. */
+ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, size_t rounds, const shape k, const source *s) {
     const unsigned i1 = lanes > 1 ? 1 : 0, i2 = lanes > 2 ? 2 : 0, i3 = lanes > 3 ? 3 : 0;
-    const bsx_entry *entries = s->table->entries;
     cursor c0 = l[0].at, c1 = l[i1].at, c2 = l[i2].at, c3 = l[i3].at; /* not an array: so they stay in registers */
-    bool good = true;
-    while (good && has_room(&c0, &l[0]) && (lanes < 2 || has_room(&c1, &l[1])) && (lanes < 3 || has_room(&c2, &l[2])) &&
-           (lanes < 4 || has_room(&c3, &l[3]))) {
-        good = read_some(&c0, entries, s) && (lanes < 2 || read_some(&c1, entries, s)) &&
-               (lanes < 3 || read_some(&c2, entries, s)) && (lanes < 4 || read_some(&c3, entries, s));
+    const bsx_table *const table = s->table; /* the loop's stores might change what s points to */
+    const uint32_t *const map = s->map;
+    unsigned at = lanes;
+    for (; rounds > 0 && at == lanes; rounds--) {
+        if (!read_some(&c0, k, table, map)) at = 0;
+        else if (lanes > 1 && !read_some(&c1, k, table, map)) at = 1;
+        else if (lanes > 2 && !read_some(&c2, k, table, map)) at = 2;
+        else if (lanes > 3 && !read_some(&c3, k, table, map)) at = 3;
     }
     l[0].at = c0;
     if (lanes > 1) l[1].at = c1;
     if (lanes > 2) l[2].at = c2;
     if (lanes > 3) l[3].at = c3;
+    return at;
 }
 
-static void run_lanes(lane *l, unsigned lanes, const source *s) {
-    if (lanes == 4) read_side_by_side(l, 4, s);
-    if (lanes == 3) read_side_by_side(l, 3, s);
-    if (lanes == 2) read_side_by_side(l, 2, s);
-    if (lanes == 1) read_side_by_side(l, 1, s);
+ALWAYS_INLINE unsigned read_in_shape(lane *l, unsigned lanes, size_t rounds, shape k, const source *s) {
+    if (s->table->code.family == BSX_EXP_GOLOMB) {
+        k.family = BSX_EXP_GOLOMB;
+        if (lanes == BSX_LANES) return read_rounds(l, BSX_LANES, rounds, k, s);
+        return read_rounds(l, 1, rounds, k, s);
+    }
+    k.family = BSX_GOLOMB_RICE;
+    if (lanes == BSX_LANES) return read_rounds(l, BSX_LANES, rounds, k, s);
+    return read_rounds(l, 1, rounds, k, s);
+}
+
+#define READ_LANES(NAME, TARGET)                                                                                       \
+    TARGET static unsigned NAME(lane *l, unsigned lanes, size_t rounds, const source *s) {                             \
+        const shape plain = {0, false}, mapped = {0, true};                                                            \
+        if (s->table->mapped) return read_in_shape(l, lanes, rounds, mapped, s);                                       \
+        return read_in_shape(l, lanes, rounds, plain, s);                                                              \
+    }
+READ_LANES(read_lanes, )
+#if defined(BSX_X86)
+READ_LANES(read_lanes_bmi2, TARGET_BMI2)
+#endif
+
+/* Decode streams as far as all of them have room. Returns the one that has not, or that has no codeword. */
+static unsigned run_lanes(lane *l, unsigned count, const source *s) {
+    const unsigned lanes = count == BSX_LANES ? BSX_LANES : 1;
+    for (;;) {
+        size_t rounds = SIZE_MAX;
+        unsigned least = 0, at;
+        for (unsigned i = 0; i < lanes; i++) {
+            const size_t sure = sure_rounds(&l[i]);
+            if (sure < rounds) least = i;
+            if (sure < rounds) rounds = sure;
+        }
+        if (rounds == 0) return least;
+#if defined(BSX_X86)
+        if (s->table->bmi2) at = read_lanes_bmi2(l, lanes, rounds, s);
+        else
+#endif
+            at = read_lanes(l, lanes, rounds, s);
+        if (at < lanes && !(has_room(&l[at].at, &l[at]) && read_any(&l[at].at, s))) return at;
+    }
 }
 
 static lane lane_of(bsx_stream *stream, const bsx_table *table) {
     uint8_t *out = stream->elements;
     const lane l = {{stream->data, 0, out},
                     stream->data + stream->size,
-                    out + (size_t)stream->count * table->width * table->per_value,
+                    out + (size_t)stream->count * table->bytes,
                     stream};
     return l;
 }
 
-void bsx_read_by_table(bsx_stream *streams, unsigned count, const bsx_table *table, const void *map) {
+void bsx_read_by_table(bsx_stream *streams, unsigned count, const bsx_table *table, const uint32_t *map) {
     const source s = {table, map};
     lane l[BSX_LANES];
     unsigned lanes = 0, begun = 0;
     for (;;) { /* a stream that is done makes room for the next one */
         while (lanes < BSX_LANES && begun < count) l[lanes++] = lane_of(&streams[begun++], table);
         if (lanes == 0) return;
-        run_lanes(l, lanes, &s);
-        unsigned done = 0; /* the one that stopped the others: by its end, or by a codeword that is none */
-        for (unsigned i = 1; i < lanes; i++) {
-            if (!has_room(&l[i].at, &l[i])) done = i;
-        }
+        const unsigned done = run_lanes(l, lanes, &s);
         l[done].stream->ok = finish(&l[done], &s);
         l[done] = l[--lanes];
     }
 }
 
-void bsx_read_streams(bsx_stream *streams, unsigned count, const bsx_table *table, const void *map) {
+void bsx_read_streams(bsx_stream *streams, unsigned count, const bsx_table *table, const uint32_t *map) {
     uint64_t bits = 0, codewords = 0;
     for (unsigned i = 0; i < count; i++) {
         bits += 8 * (uint64_t)streams[i].size;

@@ -144,7 +144,7 @@ static void test_random(void) {
         uint32_t counts[1];
         const size_t size = encode_all(&plan, levels, codebook, NULL, payload, counts, 1);
         CHECK(size == counts[0]);
-        bsx_build_table(&table, bsx_code_of(plan.level_code), plan.symbols, 0, 2, 1, NULL);
+        bsx_build_table(&table, bsx_code_of(plan.level_code), plan.symbols, 0, 2, NULL);
         bsx_stream stream = {payload, counts[0], plan.block_cols, values, false};
         bsx_read_streams(&stream, 1, &table, NULL);
         CHECK(stream.ok);

@@ -51,7 +51,7 @@ static uint16_t values[70000];
 
 static bool read_one(const uint8_t *data, size_t size, uint32_t count, unsigned code, uint32_t limit) {
     static bsx_table table;
-    bsx_build_table(&table, bsx_code_of((uint8_t)code), limit, 0, 2, 1, NULL);
+    bsx_build_table(&table, bsx_code_of((uint8_t)code), limit, 0, 2, NULL);
     bsx_stream stream = {data, (uint32_t)size, count, values, false};
     bsx_read_by_table(&stream, 1, &table, NULL);
     const bool ok = stream.ok;
@@ -168,7 +168,7 @@ static void test_random(void) {
     for (int round = 0; round < 4000; round++) {
         const unsigned code = next_random(32);
         const uint32_t limit = 1 + next_random(next_random(2) ? 65536 : 40);
-        bsx_build_table(&table, bsx_code_of((uint8_t)code), limit, 0, 2, 1, NULL);
+        bsx_build_table(&table, bsx_code_of((uint8_t)code), limit, 0, 2, NULL);
         const unsigned lanes = 1 + next_random(BSX_GROUP);
         bsx_stream streams[BSX_GROUP];
         for (unsigned i = 0; i < lanes; i++) {
