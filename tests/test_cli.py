@@ -99,9 +99,20 @@ def test_every_option_of_pack_reaches_the_recipe(small: Path, tmp_path: Path) ->
     recipe = Recipe(prune=0.8, step=1e-3, scope="row", order=2, keep=("first", "sec*"), protect=("table",))
     assert Recipe.from_json(manifest["recipe"]) == recipe
     tensors = {tensor["name"]: tensor for tensor in manifest["tensors"]}
-    assert (tensors["table"]["layout"], tensors["table"]["level_order"]) == ("EG", 2)
+    assert (tensors["table"]["layout"], tensors["table"]["level_code"]) == ("EG", "eg 2")
     assert [tensors[name]["why"] for name in ("first", "second")] == ["kept by --keep"] * 2
     assert not tensors["table"]["pruned"]
+
+
+@pytest.mark.parametrize("layout", ["eg", "bm", "rl"])
+@pytest.mark.parametrize("family", ["eg", "rice"])
+def test_layout_and_family_can_be_forced(small: Path, tmp_path: Path, layout: str, family: str) -> None:
+    out = tmp_path / "out"
+    assert bsexport("pack", small, *RECIPE, "--layout", layout, "--family", family, "-o", out).exit_code == 0
+    coded = [tensor for tensor in json.loads((out / MANIFEST).read_text())["tensors"] if not tensor["why"]]
+    assert {tensor["layout"] for tensor in coded} == {layout.upper()}
+    assert {tensor["level_code"].split()[0] for tensor in coded} == {family}
+    assert "order 2 stands for" in refused("pack", small, "--order", "2", "--layout", "rl")
 
 
 @pytest.mark.parametrize(("options", "zeros"), [((), 0), (("--protect", "none"), 1600)])
