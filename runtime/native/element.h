@@ -14,7 +14,16 @@ static void NAME(scatter)(uint8_t *out, size_t weights, const uint16_t *runs, co
     const ELEMENT *value = values;
     const ELEMENT zero = value[0];
     for (size_t i = 0; i < weights; i++) memcpy(out + i * sizeof(ELEMENT), &zero, sizeof(ELEMENT));
-    for (size_t i = 0; i < coded; i++) {
+    size_t i = 0;
+    for (; i + 4 <= coded; i += 4) { /* four places at a time, so that little else is done than loads and stores */
+        const size_t a = runs[i], b = a + runs[i + 1] + 1, c = b + runs[i + 2] + 1, d = c + runs[i + 3] + 1;
+        memcpy(out + a * sizeof(ELEMENT), &value[symbols[i]], sizeof(ELEMENT));
+        memcpy(out + b * sizeof(ELEMENT), &value[symbols[i + 1]], sizeof(ELEMENT));
+        memcpy(out + c * sizeof(ELEMENT), &value[symbols[i + 2]], sizeof(ELEMENT));
+        memcpy(out + d * sizeof(ELEMENT), &value[symbols[i + 3]], sizeof(ELEMENT));
+        out += (d + 1) * sizeof(ELEMENT);
+    }
+    for (; i < coded; i++) {
         out += runs[i] * sizeof(ELEMENT);
         memcpy(out, &value[symbols[i]], sizeof(ELEMENT));
         out += sizeof(ELEMENT);

@@ -56,7 +56,7 @@ static size_t put_codebook(uint8_t *bits, const choice *c, const uint8_t *f) {
     size_t at = put_eg(bits, 0, 0, 0);
     for (uint32_t i = 1; i < c->symbols; i++) at = put_eg(bits, at, c->wide && i == 1 ? 799 : 1, 0);
     for (uint32_t i = 1, class = 0; c->pairs && i < c->symbols; i++) {
-        const uint32_t more = f[9 + i % 4] >> i % 8 & 1U;
+        const uint32_t more = (uint32_t)f[9 + i % 4] >> i % 8 & 1U;
         const uint32_t step = class + more <= BSX_MAX_CLASS ? more : 0;
         class += step;
         at = put_eg(bits, at, step, 0);
