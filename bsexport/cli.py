@@ -229,7 +229,7 @@ def pack(
     if as_json:
         _echo_json({"out": None if dry_run else str(out), **report.to_json()})
     elif not quiet:
-        click.echo(f"{model} -> {'nothing written (dry run)' if dry_run else out}")
+        click.echo(f"{click.format_filename(model)} -> {'nothing written (dry run)' if dry_run else out}")
         click.echo(report_text(report))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from bsexport.errors import OutputError
 from bsexport.graph.standard import write_standard
@@ -84,23 +84,31 @@ def _to_directory(package: Package, out: Path, *, force: bool) -> None:
 
 def _write_checkpoint(package: Package, path: Path) -> None:
     """model.safetensors, with one tensor in memory at a time: uint64 length of the header, header in JSON, data."""
-    tensors = [tensor for tensor in package.tensors if not tensor.info["constant"]]
+    stored = [tensor for tensor in package.tensors if not tensor.info["constant"]]
+    inline = _inline(package)
+    sizes = [(tensor.name, _dtype(tensor), tensor.shape, package.head(tensor).nbytes) for tensor in stored]
+    sizes += [(name, array.dtype, array.shape, array.nbytes) for name, array in inline.items()]
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for tensor in tensors:
-        start, end = end, end + package.head(tensor).nbytes
-        header[tensor.name] = {
-            "dtype": _safetensors_dtype(_dtype(tensor)),
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
+    for name, dtype, shape, nbytes in sizes:
+        start, end = end, end + nbytes
+        header[name] = {"dtype": _safetensors_dtype(dtype), "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % HEADER_ALIGNMENT)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for tensor in tensors:
+        for tensor in stored:
             file.write(read_tensor(package, tensor).data)
+        for array in inline.values():
+            file.write(array.tobytes())
+
+
+def _inline(package: Package) -> dict[str, Array]:
+    """The tensors of the model that no blob can hold, such as scalars, by name: they stand in the graph."""
+    names = set(package.manifest["inline"])
+    graph = onnx.load_model_from_string(package.read_bytes(PLAIN_GRAPH)).graph
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in names}
 
 
 def _safetensors_dtype(dtype: np.dtype[Any]) -> str:

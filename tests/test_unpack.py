@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,15 @@ def test_force_replaces_an_unpacked_directory_and_no_other(tmp_path: Path) -> No
     (tmp_path / "mine").mkdir()
     with pytest.raises(OutputError, match="was not made by this command"):
         unpack(package, tmp_path / "mine", force=True)
+
+
+def test_a_tensor_that_stands_in_the_graph_is_in_the_checkpoint_too(small: Path, tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.numpy", reason="NOT TESTED: pip install 'bsexport[hf]'")
+    (tmp_path / "config.json").write_text("{}")
+    source = replace(open_source(str(small)), task="text-classification", files=(tmp_path / "config.json",))
+    assert source.inline == ("bias",)
+    pack(source, RECIPE, tmp_path / "package")
+    tensors = safetensors.load_file(unpack(tmp_path / "package", tmp_path / "back") / "model.safetensors")
+    bias = next(tensor for tensor in onnx.load(small).graph.initializer if tensor.name == "bias")
+    assert tensors.keys() == {"table", "first", "second", "bias"}
+    assert tensors["bias"].tolist() == numpy_helper.to_array(bias).tolist()
