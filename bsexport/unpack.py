@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper, numpy_helper
 
 from bsexport.errors import OutputError
@@ -21,6 +22,7 @@ from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH, WEIGHTS, Package,
 Array = npt.NDArray[Any]
 
 CHECKPOINT = "model.safetensors"
+PRODUCER = "bsexport unpack"  # stands in every output, so that --force never replaces a model that is somebody's own
 CONFIG = "config.json"
 HEADER_ALIGNMENT = 8  # bytes; safetensors pads its header with spaces
 DTYPE_KEYS = ("dtype", "torch_dtype")  # config.json says which type the checkpoint has: transformers 5, before it
@@ -60,7 +62,8 @@ def _dtype(tensor: Tensor) -> np.dtype[Any]:
 def _to_onnx(package: Package, out: Path, *, force: bool) -> None:
     tensors = {tensor.name: tensor for tensor in package.tensors}
     graph = onnx.load_model_from_string(package.read_bytes(PLAIN_GRAPH))
-    with Staging(out, force=force, replaceable=Path.is_file) as staging:
+    graph.producer_name = PRODUCER
+    with Staging(out, force=force, replaceable=_is_unpacked_graph) as staging:
         with disk_errors(out):
             write_standard(graph, staging.path / out.name, lambda name: read_tensor(package, tensors[name]))
         staging.publish_files()
@@ -73,7 +76,7 @@ def _to_directory(package: Package, out: Path, *, force: bool) -> None:
             f"give a file, -o {out}.onnx"
         )
     files = [name for name in package.files if name not in (WEIGHTS, CODED_GRAPH, PLAIN_GRAPH)]
-    with Staging(out, force=force, replaceable=lambda path: (path / CHECKPOINT).is_file()) as staging:
+    with Staging(out, force=force, replaceable=_is_unpacked_directory) as staging:
         with disk_errors(out):
             _write_checkpoint(package, staging.path / CHECKPOINT)
             for file in files:
@@ -82,13 +85,28 @@ def _to_directory(package: Package, out: Path, *, force: bool) -> None:
         staging.publish_directory()
 
 
+def _is_unpacked_graph(path: Path) -> bool:
+    try:
+        return path.is_file() and onnx.load(path, load_external_data=False).producer_name == PRODUCER
+    except DecodeError:
+        return False
+
+
+def _is_unpacked_directory(path: Path) -> bool:
+    checkpoint = path / CHECKPOINT
+    if not checkpoint.is_file():
+        return False
+    with checkpoint.open("rb") as file:
+        return f'"producer": "{PRODUCER}"'.encode() in file.read(len(PRODUCER) + 200)
+
+
 def _write_checkpoint(package: Package, path: Path) -> None:
     """model.safetensors, with one tensor in memory at a time: uint64 length of the header, header in JSON, data."""
     stored = [tensor for tensor in package.tensors if not tensor.info["constant"]]
     inline = _inline(package)
     sizes = [(tensor.name, _dtype(tensor), tensor.shape, package.head(tensor).nbytes) for tensor in stored]
     sizes += [(name, array.dtype, array.shape, array.nbytes) for name, array in inline.items()]
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", "producer": PRODUCER}}
     end = 0
     for name, dtype, shape, nbytes in sizes:
         start, end = end, end + nbytes

@@ -250,6 +250,7 @@ def test_an_interrupted_run_leaves_nothing_half_made(tmp_path, number):
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     for _ in range(2000):
         if list(tmp_path.glob(".out.*.partial")) or process.poll() is not None:

@@ -83,7 +83,8 @@ def test_force_replaces_what_unpack_wrote_and_nothing_else(small: Path, tmp_path
     first = back.read_bytes()
     with pytest.raises(OutputError, match="exists already"):
         unpack(package, back)
-    back.write_bytes(b"older")
+    unpack(packed(small, tmp_path / "other", Recipe(step=1e-3)), back, force=True)
+    assert back.read_bytes() != first
     unpack(package, back, force=True)
     assert back.read_bytes() == first
     (tmp_path / "folder.onnx").mkdir()
@@ -205,3 +206,23 @@ def test_a_tensor_that_stands_in_the_graph_is_in_the_checkpoint_too(small: Path,
     bias = next(tensor for tensor in onnx.load(small).graph.initializer if tensor.name == "bias")
     assert tensors.keys() == {"table", "first", "second", "bias"}
     assert tensors["bias"].tolist() == numpy_helper.to_array(bias).tolist()
+
+
+def test_force_never_replaces_the_model_that_was_packed(small: Path, tmp_path: Path) -> None:
+    package = packed(small, tmp_path / "package")
+    before = small.read_bytes()
+    with pytest.raises(OutputError, match="was not made by this command"):
+        unpack(package, small, force=True)
+    assert small.read_bytes() == before
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (tmp_path / "config.json").write_text("{}")
+    pack(
+        replace(open_source(str(small)), task="text-classification", files=(tmp_path / "config.json",)),
+        RECIPE,
+        tmp_path / "hf",
+    )
+    with pytest.raises(OutputError, match="was not made by this command"):
+        unpack(tmp_path / "hf", folder, force=True)
+    assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
