@@ -28,8 +28,8 @@ Values = NDArray[np.uint16] | None
 
 _COUNTING = np.arange(format.MAX_BLOCK_WEIGHTS)
 _BATCH_BLOCKS = 2048
-_BATCH_WEIGHTS = 1 << 23
-_BATCH_BYTES = 1 << 23
+_BATCH_WEIGHTS = 1 << 24
+_BATCH_BYTES = 1 << 24
 
 
 def parse(blob: ReadableBuffer) -> Head:

@@ -22,7 +22,7 @@ from bsexport_runtime.errors import BlobError, BsexportRuntimeError, PackageErro
 from bsexport_runtime.package import ARENA, PLAIN_GRAPH, Package, Tensor
 
 COPIES_BEFORE = (1, 31)  # the first onnxruntime that can use the arena in place; older ones copy it
-GROUP_BYTES = 8 << 20  # blobs decoded before their file pages are let go again
+GROUP_BYTES = 16 << 20  # blobs decoded before their file pages are let go; the numpy decoder wants many at once
 
 Arena = npt.NDArray[np.uint8]
 
