@@ -14,29 +14,28 @@ from bsexport import codebook, layout
 from bsexport.codebook import Histogram
 from bsexport.errors import VerifyError
 from bsexport.prune import check_finite
-from bsexport.quantize import LEVEL_LIMIT, dequantize, quantize
+from bsexport.quantize import dequantize, quantize
 from bsexport_runtime import codec
-from bsexport_runtime.format import DType
+from bsexport_runtime.codebook import MAX_LEVEL
+from bsexport_runtime.format import MAX_SYMBOLS, DType
 
 Array = npt.NDArray[Any]
 
 CHUNK = 1 << 18  # weights that one thread takes at a time
-MOST_SYMBOLS = 1 << 16
-CODED_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
+CODED_DTYPES = frozenset(dtype.name.lower() for dtype in DType if dtype.coded)
 
 
 @dataclass(frozen=True)
 class CodedTensor:
     """A tensor as a blob. symbols: its histogram in the order of the symbols; None if it is stored as it is (RAW).
 
-    coding: None for RAW. zeros: how many weights are stored as 0.
+    zeros: how many weights are stored as 0.
     largest: the largest magnitude of a coded tensor's weights, 0 for RAW.
     why: the reason for RAW, "" if it is coded.
     """
 
     blob: bytes
     symbols: Histogram | None
-    coding: layout.Coding | None
     zeros: int
     largest: float
     why: str
@@ -46,7 +45,7 @@ def code_raw(name: str, weights: Array, why: str) -> CodedTensor:
     """The tensor as it is, in a RAW blob. Raises SourceError for a NaN; infinities may be a mask's."""
     check_finite(name, weights, infinities=True)
     blob = codec.encode_raw(weights.tobytes(), weights.shape, dtype_code(weights.dtype))
-    return CodedTensor(blob, None, None, weights.size - int(np.count_nonzero(weights)), 0.0, why)
+    return CodedTensor(blob, None, weights.size - int(np.count_nonzero(weights)), 0.0, why)
 
 
 def code(
@@ -63,7 +62,7 @@ def code(
     def quantize_chunk(part: slice) -> Histogram | None:
         check_finite(name, flat[part])
         chunk = quantize(flat[part], step)
-        if np.abs(chunk).max() > LEVEL_LIMIT:
+        if np.abs(chunk).max() > MAX_LEVEL:
             return None
         levels[part] = chunk
         return codebook.count(levels[part])
@@ -72,8 +71,8 @@ def code(
     if None in counted:
         return code_raw(name, weights, f"a level is beyond 2^24 at step {step:g}")
     symbols = codebook.rank(codebook.merge([histogram for histogram in counted if histogram is not None]))
-    if symbols.levels.size > MOST_SYMBOLS:
-        return code_raw(name, weights, f"more than {MOST_SYMBOLS} distinct levels at step {step:g}")
+    if symbols.levels.size > MAX_SYMBOLS:
+        return code_raw(name, weights, f"more than {MAX_SYMBOLS} distinct levels at step {step:g}")
     with np.errstate(over="ignore"):
         values = dequantize(symbols.levels, step).astype(weights.dtype)
     if not np.isfinite(values).all():
@@ -94,7 +93,7 @@ def code(
     if len(blob) >= weights.nbytes:
         return code_raw(name, weights, f"coded it would take {len(blob)} bytes instead of {weights.nbytes}")
     _compare(name, blob, levels, step, weights.dtype, pool)
-    return CodedTensor(blob, symbols, coding, symbols.zeros, max(float(flat.max()), -float(flat.min())), "")
+    return CodedTensor(blob, symbols, symbols.zeros, max(float(flat.max()), -float(flat.min())), "")
 
 
 def _compare(

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LEVEL_LIMIT = 1 << 24  # levels within this are exact in float32 (docs/format.md, section 4)
-
 
 def quantize(weights: npt.NDArray[Any], step: float) -> npt.NDArray[np.float64]:
     """The levels of the weights: round-half-even(float64(w) / float64(step)), as float64 of the same shape.
 
-    They are whole numbers, but may be beyond LEVEL_LIMIT; the caller checks before it narrows them to integers.
+    They are whole numbers, but may be beyond what the format holds: the caller checks before it narrows them.
     """
     levels = weights.astype(np.float64)
     levels /= step
