@@ -98,6 +98,12 @@ typedef struct bsx_table {
     bool bmi2; /* for processors with these instructions */
 } bsx_table;
 
+/* What a loop over codewords is compiled for. */
+typedef struct bsx_shape {
+    unsigned family;
+    bool mapped;
+} bsx_shape;
+
 /* Set the fields but for bmi2, and fill the entries. map: NULL, or what each of the values stands for, of which there is
  * one at least even if limit is 0. limit <= 65536; 0: no value is valid. */
 void bsx_build_table(bsx_table *table, bsx_code code, uint32_t limit, uint32_t base, unsigned bytes,
@@ -133,6 +139,21 @@ void bsx_read_streams(bsx_stream *streams, unsigned count, const bsx_table *tabl
  * codeword's zero bits. */
 void bsx_read_by_table(bsx_stream *streams, unsigned count, const bsx_table *table, const uint32_t *map);
 void bsx_read_direct(bsx_stream *streams, unsigned count, const bsx_table *table, const uint32_t *map);
+
+/* ---- scatter.c: from elements to values ---- */
+
+typedef struct bsx_elements {
+    const void *elements; /* uint8_t, or uint16_t if wide */
+    const void *values;   /* of item_bytes each: what is written for each element; uint8_t as uint8_t: itself */
+    unsigned item_bytes;  /* 1, 2, 4 or 8 */
+    bool wide;
+} bsx_elements;
+
+/* Write the values of `count` elements. */
+void bsx_gather(uint8_t *out, size_t count, const bsx_elements *from);
+/* Write `weights` values: those of `coded` elements, each after a run of values of element 0, and after them the value of
+ * element 0. False: that is more than `weights`; then some may be written. */
+bool bsx_scatter(uint8_t *out, size_t weights, const uint16_t *runs, size_t coded, const bsx_elements *from);
 
 /* ---- prepare.c: the caller's workspace ---- */
 

@@ -5,27 +5,6 @@
 #include "crc32c.h"
 #include "kernels.h"
 
-#define ELEMENT uint8_t
-#define NAME(x) x##_8
-#include "element.h"
-#undef ELEMENT
-#undef NAME
-#define ELEMENT uint16_t
-#define NAME(x) x##_16
-#include "element.h"
-#undef ELEMENT
-#undef NAME
-#define ELEMENT uint32_t
-#define NAME(x) x##_32
-#include "element.h"
-#undef ELEMENT
-#undef NAME
-#define ELEMENT uint64_t
-#define NAME(x) x##_64
-#include "element.h"
-#undef ELEMENT
-#undef NAME
-
 /* One call of bsx_decode. */
 typedef struct job {
     const uint8_t *blob, *payload;
@@ -122,30 +101,6 @@ static void read_group(const job *j, lane *lanes, unsigned count, bool runs) {
     }
 }
 
-static bool runs_fit(const lane *l) {
-    uint64_t sum = l->coded; /* 65536 runs below 65536 each: 32 bits would just do */
-    for (uint32_t i = 0; i < l->coded; i++) sum += l->runs[i];
-    return sum <= l->block.weights;
-}
-
-/* As scatter of element.h, for levels: those of symbol 0 are 0. */
-static void scatter_levels(int8_t *out, size_t weights, const uint16_t *runs, const int8_t *levels, size_t coded) {
-    memset(out, 0, weights);
-    size_t i = 0;
-    for (; i + 4 <= coded; i += 4) { /* four places at a time, so that little else is done than loads and stores */
-        const size_t a = runs[i], b = a + runs[i + 1] + 1, c = b + runs[i + 2] + 1, d = c + runs[i + 3] + 1;
-        out[a] = levels[i];
-        out[b] = levels[i + 1];
-        out[c] = levels[i + 2];
-        out[d] = levels[i + 3];
-        out += d + 1;
-    }
-    for (; i < coded; i++) {
-        out += runs[i];
-        *out++ = levels[i];
-    }
-}
-
 /* Is the partner of an odd last symbol symbol 1? */
 static bool partner_is_1(const job *j, const lane *l) {
     if (!j->head->pairs || l->coded % 2 == 0) return true;
@@ -153,50 +108,61 @@ static bool partner_is_1(const job *j, const lane *l) {
     return ((const uint16_t *)l->elements)[l->coded] == 1;
 }
 
-static bool streams_good(const job *j, const lane *l) {
-    return partner_is_1(j, l) && (j->head->layout != BSX_RL || runs_fit(l));
+static bsx_elements elements_of(const job *j, const void *elements) {
+    const bsx_elements all = {elements, j->prepared.values, j->setup.item_bytes, j->setup.form == BSX_AS_SYMBOLS};
+    return all;
 }
 
-static void gather(const job *j, const uint16_t *symbols, size_t weights, uint8_t *out) {
-    const void *values = j->prepared.values;
-    if (j->setup.item_bytes == 1) gather_8(out, symbols, weights, values);
-    if (j->setup.item_bytes == 2) gather_16(out, symbols, weights, values);
-    if (j->setup.item_bytes == 4) gather_32(out, symbols, weights, values);
-    if (j->setup.item_bytes == 8) gather_64(out, symbols, weights, values);
-}
-
-static void scatter(const job *j, const lane *l, uint8_t *out) {
-    const void *values = j->prepared.values;
+/* Write a block of RL. False: its runs are longer than it is. */
+static bool write_runs(const job *j, const lane *l, uint8_t *out) {
     const size_t weights = l->block.weights;
-    if (j->setup.item_bytes == 1) scatter_8(out, weights, l->runs, l->elements, l->coded, values);
-    if (j->setup.item_bytes == 2) scatter_16(out, weights, l->runs, l->elements, l->coded, values);
-    if (j->setup.item_bytes == 4) scatter_32(out, weights, l->runs, l->elements, l->coded, values);
-    if (j->setup.item_bytes == 8) scatter_64(out, weights, l->runs, l->elements, l->coded, values);
+    const bool around = j->conversion.around;
+    /* Around the cache levels are best converted, since then what is staged is short. */
+    const bool convert = around && j->setup.form == BSX_AS_LEVELS && j->setup.out_type == BSX_FLOAT32;
+    bsx_elements from = elements_of(j, l->elements);
+    if (convert) from.item_bytes = sizeof(int8_t);
+    if (!bsx_scatter(around ? j->staging : out, weights, l->runs, l->coded, &from)) return false;
+    if (convert) j->kernels->convert(out, (const int8_t *)j->staging, weights, &j->conversion);
+    else if (around) j->kernels->copy_around(out, j->staging, weights * j->setup.item_bytes);
+    return true;
 }
 
-/* Write a block whose elements are levels. */
+/* Write a block of BM whose elements are levels: first the whole bytes of the bitmap. */
+static void write_bitmap(const job *j, const lane *l, uint8_t *out) {
+    const bsx_kernels *k = j->kernels;
+    const size_t bytes = l->block.weights / 8, rest = l->block.weights % 8;
+    int8_t *const staged = (int8_t *)j->staging;
+    if (j->setup.out_type == BSX_FLOAT32 && k->expand_float32 != NULL) {
+        k->expand_float32(out, l->data, bytes, l->elements, &j->conversion);
+    } else if (j->setup.item_bytes == 1) {
+        k->expand_levels((int8_t *)out, l->data, bytes, l->elements);
+    } else {
+        k->expand_levels(staged, l->data, bytes, l->elements);
+        k->convert(out, staged, 8 * bytes, &j->conversion);
+    }
+    if (rest == 0) return;
+    const int8_t *last = (const int8_t *)l->elements + l->coded - bsx_ones[l->data[bytes]];
+    k->expand_levels(staged, l->data + bytes, 1, last);
+    k->convert(out + 8 * bytes * j->setup.item_bytes, staged, rest, &j->conversion);
+}
+
+/* Write a block of EG or BM whose elements are levels. */
 static void write_levels(const job *j, const lane *l, uint8_t *out) {
-    const int8_t *levels = l->elements;
-    const size_t weights = l->block.weights;
-    int8_t *const expanded = (int8_t *)(j->head->layout == BSX_RL && j->setup.item_bytes == 1 ? out : j->staging);
-    if (j->head->layout != BSX_EG) levels = expanded;
-    if (j->head->layout == BSX_RL) scatter_levels(expanded, weights, l->runs, l->elements, l->coded);
-    if (j->head->layout == BSX_BM) j->kernels->expand_levels(expanded, l->data, l->block.bitmap_bytes, l->elements);
-    if (out != (const uint8_t *)levels) j->kernels->convert(out, levels, weights, &j->conversion);
+    if (j->head->layout == BSX_BM) write_bitmap(j, l, out);
+    else j->kernels->convert(out, l->elements, l->block.weights, &j->conversion);
 }
 
-/* Write a block whose elements are symbols. */
+/* Write a block of EG or BM whose elements are symbols. */
 static void write_symbols(const job *j, const lane *l, uint8_t *out) {
     const size_t weights = l->block.weights;
-    uint8_t *const to = j->conversion.around && j->head->layout != BSX_BM ? j->staging : out;
-    uint16_t *const expanded = (uint16_t *)(void *)j->staging;
-    if (j->head->layout == BSX_EG) gather(j, l->elements, weights, to);
-    if (j->head->layout == BSX_RL) scatter(j, l, to);
+    const bool around = j->conversion.around && j->head->layout == BSX_EG;
+    bsx_elements from = elements_of(j, l->elements);
     if (j->head->layout == BSX_BM) {
-        j->kernels->expand_symbols(expanded, l->data, l->block.bitmap_bytes, l->elements);
-        gather(j, expanded, weights, to);
+        j->kernels->expand_symbols((uint16_t *)(void *)j->staging, l->data, l->block.bitmap_bytes, l->elements);
+        from.elements = j->staging;
     }
-    if (to != out) j->kernels->copy_around(out, to, weights * j->setup.item_bytes);
+    bsx_gather(around ? j->staging : out, weights, &from);
+    if (around) j->kernels->copy_around(out, j->staging, weights * j->setup.item_bytes);
 }
 
 /* Give the lanes' streams their buffers; in BM, count what they hold. */
@@ -215,10 +181,14 @@ static void place_lanes(const job *j, lane *lanes, unsigned count) {
     }
 }
 
-static void write_block(const job *j, const lane *l, uint8_t *out) {
+/* False: its streams do not fit together. */
+static bool write_block(const job *j, const lane *l, uint8_t *out) {
     if (j->head->layout == BSX_RAW) memcpy(out, l->data, l->block.level_bytes);
+    else if (!partner_is_1(j, l)) return false;
+    else if (j->head->layout == BSX_RL) return write_runs(j, l, out);
     else if (j->setup.form == BSX_AS_LEVELS) write_levels(j, l, out);
     else write_symbols(j, l, out);
+    return true;
 }
 
 /* Decode up to BSX_GROUP blocks to j->out. Returns the first bad one's place in the group, or count. */
@@ -233,9 +203,8 @@ static unsigned decode_group(const job *j, uint64_t first_block, unsigned count,
     uint8_t *out = j->out;
     for (unsigned i = 0; i < count; i++) {
         lane *l = &lanes[i];
-        if (l->status == BSX_OK && j->head->layout != BSX_RAW && !streams_good(j, l)) l->status = BSX_BAD_STREAM;
+        if (l->status == BSX_OK && !write_block(j, l, out)) l->status = BSX_BAD_STREAM;
         if (l->status != BSX_OK) return i;
-        write_block(j, l, out);
         out += (size_t)l->block.weights * j->setup.item_bytes;
     }
     return count;
@@ -266,7 +235,7 @@ static job job_of(const void *blob, const bsx_head *head, const void *workspace,
     j.setup = *j.prepared.setup;
     j.kernels = bsx_kernels_of(j.setup.simd);
     j.conversion = (bsx_conversion){j.setup.out_type, j.setup.item_bytes, head->step, j.prepared.values,
-                                    (flags & BSX_AROUND_CACHE) != 0};
+                                    (flags & BSX_AROUND_CACHE) != 0 && j.kernels->copy_around != NULL};
     j.out = out;
     j.staging = bsx_align(scratch);
     j.scratch = j.staging + ((size_t)head->block_rows * head->block_cols + 8) * sizeof(uint64_t) + BSX_STREAM_SLOP;

@@ -13,12 +13,6 @@ typedef struct lane {
     bsx_stream *stream;
 } lane;
 
-/* What the loop over codewords is compiled for. */
-typedef struct shape {
-    unsigned family;
-    bool mapped;
-} shape;
-
 typedef struct source {
     const bsx_table *table;
     const uint32_t *map;
@@ -34,7 +28,7 @@ typedef struct cursor {
 
 /* Decode the next batch. Reads 8 bytes. False, and nothing is read: there is a codeword that the loop is not for, or
  * none, or one whose value is not below the limit. */
-ALWAYS_INLINE bool read_batch(cursor *c, const shape k, const bsx_table *table, const uint32_t *map,
+ALWAYS_INLINE bool read_batch(cursor *c, const bsx_shape k, const bsx_table *table, const uint32_t *map,
                               const unsigned batch) {
     const unsigned order = table->code.order, most = table->zeros, bytes = table->bytes;
     const uint64_t bias = UINT64_C(1) << order, limit = table->limit + bias, base = table->base - bias;
@@ -69,7 +63,7 @@ static uint64_t sure_batches(const lane *l, const source *s) {
 
 /* Decode `rounds` batches of each lane in turns: what one waits for, the others compute. Returns the lane at which it
  * stopped early, since read_batch did, else `lanes`. */
-ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, uint64_t rounds, const shape k, const source *s,
+ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, uint64_t rounds, const bsx_shape k, const source *s,
                                const unsigned batch) {
     const unsigned i1 = lanes > 1 ? 1 : 0, i2 = lanes > 2 ? 2 : 0, i3 = lanes > 3 ? 3 : 0;
     cursor c0 = {l[0].data, l[0].used, l[0].out}, c1 = {l[i1].data, l[i1].used, l[i1].out};
@@ -92,33 +86,14 @@ ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, uint64_t round
     return at;
 }
 
-ALWAYS_INLINE unsigned read_batches(lane *l, const unsigned lanes, uint64_t rounds, const shape k, const source *s) {
+ALWAYS_INLINE unsigned read_batches(lane *l, const unsigned lanes, uint64_t rounds, const bsx_shape k, const source *s) {
     if (s->batch == 4) return read_rounds(l, lanes, rounds, k, s, 4);
     if (s->batch == 3) return read_rounds(l, lanes, rounds, k, s, 3);
     return read_rounds(l, lanes, rounds, k, s, s->batch);
 }
 
-ALWAYS_INLINE unsigned read_in_shape(lane *l, unsigned lanes, uint64_t rounds, shape k, const source *s) {
-    if (s->table->code.family == BSX_EXP_GOLOMB) {
-        k.family = BSX_EXP_GOLOMB;
-        if (lanes == BSX_LANES) return read_batches(l, BSX_LANES, rounds, k, s);
-        return read_batches(l, 1, rounds, k, s);
-    }
-    k.family = BSX_GOLOMB_RICE;
-    if (lanes == BSX_LANES) return read_batches(l, BSX_LANES, rounds, k, s);
-    return read_batches(l, 1, rounds, k, s);
-}
-
-#define READ_LANES(NAME, TARGET)                                                                                       \
-    TARGET static unsigned NAME(lane *l, unsigned lanes, uint64_t rounds, const source *s) {                           \
-        const shape plain = {0, false}, mapped = {0, true};                                                            \
-        if (s->table->mapped) return read_in_shape(l, lanes, rounds, mapped, s);                                       \
-        return read_in_shape(l, lanes, rounds, plain, s);                                                              \
-    }
-READ_LANES(read_lanes, )
-#if defined(BSX_X86)
-READ_LANES(read_lanes_bmi2, TARGET_BMI2)
-#endif
+#define READ_ROUNDS read_batches
+#include "lanes.h"
 
 /* Decode one codeword of any kind. */
 static bool read_one(lane *l, const source *s) {
@@ -144,11 +119,7 @@ static unsigned run_lanes(lane *l, unsigned lanes, const source *s) {
             if (sure < rounds) rounds = sure;
         }
         if (rounds == 0) return least;
-#if defined(BSX_X86)
-        if (s->table->bmi2) at = read_lanes_bmi2(l, together, rounds, s);
-        else
-#endif
-            at = read_lanes(l, together, rounds, s);
+        at = read_lanes(l, together, rounds, s);
         if (at < together) return at;
     }
 }

@@ -6,6 +6,7 @@
 #include "lookup.h"
 
 #define CHUNK 1024U     /* weights searched for coded ones at a time; a multiple of 8, the weights of a bitmap's byte */
+#define MOST_AT_ONCE 56U /* bits that are appended at once: with up to 7 that wait they do not fill a word */
 #define STORE_SLOP 8U   /* the writer stores whole words */
 
 /* ---- writing bits ---- */
@@ -21,27 +22,62 @@ ALWAYS_INLINE void store_be64(uint8_t *p, uint64_t x) {
     for (unsigned i = 0; i < 8; i++) p[i] = (uint8_t)(x >> (56 - 8 * i));
 }
 
-/* Append the codeword of value (at most 47 bits). Stores 8 bytes. */
-ALWAYS_INLINE void write_code(writer *w, uint32_t value, const bsx_code code) {
+typedef struct codeword {
+    uint64_t bits;
+    unsigned length;
+} codeword;
+
+/* At most 47 bits. */
+ALWAYS_INLINE codeword codeword_of(uint32_t value, const bsx_code code) {
     const uint64_t one = UINT64_C(1) << code.order; /* the bit after the zeros, before the order's bits */
     const uint32_t q = value >> code.order;
-    uint64_t word = value + one;
-    unsigned length = code.order + 1;
-    if (code.family == BSX_EXP_GOLOMB) {
-        length = 2 * (63 - bsx_clz64(word)) - code.order + 1;
-    } else if (!UNLIKELY(q >= BSX_RICE_ESCAPE)) {
-        word = one | (value & (one - 1));
-        length += q;
-    } else {
-        word -= (uint64_t)BSX_RICE_ESCAPE << code.order;
-        length = BSX_RICE_ESCAPE + 2 * (63 - bsx_clz64(word)) - code.order + 1;
-    }
-    w->pending |= word << (64 - w->held - length);
-    w->held += length;
+    const uint64_t biased = value + one;
+    if (code.family == BSX_EXP_GOLOMB) return (codeword){biased, 2 * (63 - bsx_clz64(biased)) - code.order + 1};
+    if (!UNLIKELY(q >= BSX_RICE_ESCAPE)) return (codeword){one | (value & (one - 1)), code.order + 1 + q};
+    const uint64_t word = biased - ((uint64_t)BSX_RICE_ESCAPE << code.order);
+    return (codeword){word, BSX_RICE_ESCAPE + 2 * (63 - bsx_clz64(word)) - code.order + 1};
+}
+
+/* At most 64 bits together. */
+ALWAYS_INLINE codeword join(codeword a, codeword b) { return (codeword){a.bits << b.length | b.bits, a.length + b.length}; }
+
+/* Append at most 56 bits. Stores 8 bytes. */
+ALWAYS_INLINE void append(writer *w, codeword c) {
+    w->pending |= c.bits << (64 - w->held - c.length);
+    w->held += c.length;
     store_be64(w->out, w->pending);
     w->out += w->held >> 3;
     w->pending <<= w->held & ~7U;
     w->held &= 7;
+}
+
+/* Append the codewords of values, four at a time if they are short: what takes its time is to append. */
+ALWAYS_INLINE void write_family(writer *to, const uint32_t *values, size_t count, const bsx_code code) {
+    writer w = *to;
+    size_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const codeword a = codeword_of(values[i], code), b = codeword_of(values[i + 1], code);
+        const codeword c = codeword_of(values[i + 2], code), d = codeword_of(values[i + 3], code);
+        if (!UNLIKELY(a.length + b.length + c.length + d.length > MOST_AT_ONCE)) {
+            append(&w, join(join(a, b), join(c, d)));
+        } else if (a.length + b.length <= MOST_AT_ONCE && c.length + d.length <= MOST_AT_ONCE) {
+            append(&w, join(a, b));
+            append(&w, join(c, d));
+        } else {
+            append(&w, a);
+            append(&w, b);
+            append(&w, c);
+            append(&w, d);
+        }
+    }
+    for (; i < count; i++) append(&w, codeword_of(values[i], code));
+    *to = w;
+}
+
+static void write_values(writer *w, const uint32_t *values, size_t count, bsx_code code) {
+    const bsx_code eg = {BSX_EXP_GOLOMB, code.order}, rice = {BSX_GOLOMB_RICE, code.order};
+    if (code.family == BSX_EXP_GOLOMB) write_family(w, values, count, eg);
+    else write_family(w, values, count, rice);
 }
 
 /* The end of the stream; the bits of its last byte are in out already, since each codeword stores a whole word. */
@@ -100,60 +136,23 @@ typedef struct block_writer {
     uint32_t waiting; /* pairs: the symbol whose partner is still to come, or 0 */
 } block_writer;
 
-/* Append the level stream's share of a coded symbol, which is not 0. */
-ALWAYS_INLINE void write_symbol(const encoder *e, block_writer *b, uint32_t symbol, const bsx_code code,
-                                const bool pairs) {
-    if (!pairs) {
-        write_code(&b->levels, symbol - 1, code);
-    } else if (b->waiting == 0) {
-        b->waiting = symbol;
-    } else {
-        write_code(&b->levels, bsx_pair_rank(e->lookup, b->waiting, symbol), code);
-        b->waiting = 0;
-    }
-}
-
-/* All return the first weight whose level is not in the codebook, or the number of weights. */
-
-ALWAYS_INLINE uint32_t write_all(const encoder *e, const int32_t *levels, uint32_t weights, block_writer *b,
-                                 const bsx_code code) {
-    writer w = b->levels;
-    uint32_t i = 0;
-    for (; i < weights; i++) {
-        const uint32_t symbol = bsx_symbol_of(e->lookup, levels[i]);
-        if (UNLIKELY(symbol == BSX_NO_SYMBOL)) break;
-        write_code(&w, symbol, code);
-    }
-    b->levels = w;
-    return i;
-}
-
-/* The coded weights of a chunk that starts at `start`; `places`: where they are in it. */
-ALWAYS_INLINE uint32_t write_coded(const encoder *e, const int32_t *chunk, uint32_t start, const uint16_t *places,
-                                   uint32_t found, block_writer *b, const bsx_code code) {
-    const bool runs = e->plan->layout == BSX_RL, pairs = e->plan->pairs;
-    const bsx_code run_code = e->run_code;
-    block_writer w = *b;
-    uint32_t i = 0;
-    for (; i < found; i++) {
-        const uint32_t symbol = bsx_symbol_of(e->lookup, chunk[places[i]]);
-        if (UNLIKELY(symbol == BSX_NO_SYMBOL)) break;
-        if (runs) write_code(&w.runs, start + places[i] - w.expected, run_code);
-        w.expected = start + places[i] + 1;
-        write_symbol(e, &w, symbol, code, pairs);
-    }
-    w.coded += i;
-    *b = w;
-    return i < found ? places[i] : CHUNK;
-}
-
-/* Where the levels that are not `zero` stand, searched without branches, since it cannot be predicted. */
-static uint32_t find_coded(const int32_t *levels, uint32_t count, int32_t zero, uint16_t *places) {
+/* The levels that are not `zero`, and where they stand; searched without branches, since it cannot be predicted. */
+static uint32_t find_coded(const int32_t *levels, uint32_t count, int32_t zero, uint16_t *places, int32_t *coded) {
     uint32_t found = 0;
-    for (uint32_t i = 0; i < count; i++) {
+    uint32_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const uint32_t a = levels[i] != zero, b = a + (levels[i + 1] != zero), c = b + (levels[i + 2] != zero);
+        places[found] = (uint16_t)i;
+        places[found + a] = (uint16_t)(i + 1);
+        places[found + b] = (uint16_t)(i + 2);
+        places[found + c] = (uint16_t)(i + 3);
+        found += c + (levels[i + 3] != zero);
+    }
+    for (; i < count; i++) {
         places[found] = (uint16_t)i;
         found += levels[i] != zero;
     }
+    for (i = 0; i < found; i++) coded[i] = levels[places[i]];
     return found;
 }
 
@@ -170,22 +169,59 @@ static void write_bitmap(const int32_t *levels, uint32_t count, int32_t zero, ui
     for (unsigned j = 0; i + j < count; j++) bitmap[i / 8] |= (uint8_t)((unsigned)(levels[i + j] != zero) << j);
 }
 
+/* Append the level stream's share of some coded symbols, none of them 0; `symbols` is used up. */
+static void write_symbols(const encoder *e, block_writer *b, uint32_t *symbols, uint32_t count) {
+    if (!e->plan->pairs) {
+        for (uint32_t i = 0; i < count; i++) symbols[i]--;
+        write_values(&b->levels, symbols, count, e->level_code);
+        return;
+    }
+    uint32_t i = 0, ranks = 0;
+    if (b->waiting != 0 && count > 0) symbols[ranks++] = bsx_pair_rank(e->lookup, b->waiting, symbols[i++]);
+    for (; i + 2 <= count; i += 2) symbols[ranks++] = bsx_pair_rank(e->lookup, symbols[i], symbols[i + 1]);
+    if (count > 0) b->waiting = i < count ? symbols[i] : 0;
+    write_values(&b->levels, symbols, ranks, e->level_code);
+}
+
+/* Append the runs before the coded weights of a chunk. */
+static void write_runs(const encoder *e, block_writer *b, uint32_t start, const uint16_t *places, uint32_t count) {
+    uint32_t runs[CHUNK];
+    for (uint32_t i = 0; i < count; i++) {
+        runs[i] = start + places[i] - b->expected;
+        b->expected = start + places[i] + 1;
+    }
+    write_values(&b->runs, runs, count, e->run_code);
+}
+
+/* Encode a chunk of a block. Returns the first weight whose level is not in the codebook, or CHUNK. */
+static uint32_t write_chunk(const encoder *e, const int32_t *chunk, uint32_t start, uint32_t length, block_writer *b,
+                            uint8_t *bitmap) {
+    const int32_t zero = e->lookup->zero;
+    uint16_t places[CHUNK];
+    int32_t coded[CHUNK];
+    uint32_t symbols[CHUNK];
+    if (e->plan->layout == BSX_EG) {
+        const uint32_t good = bsx_symbols_of(e->lookup, chunk, length, symbols);
+        write_values(&b->levels, symbols, good, e->level_code);
+        return good < length ? good : CHUNK;
+    }
+    const uint32_t count = find_coded(chunk, length, zero, places, coded);
+    if (e->plan->layout == BSX_BM) write_bitmap(chunk, length, zero, bitmap + start / 8);
+    if (count == 0) return CHUNK;
+    const uint32_t good = bsx_symbols_of(e->lookup, coded, count, symbols);
+    if (good < count) return places[good];
+    if (e->plan->layout == BSX_RL) write_runs(e, b, start, places, count);
+    write_symbols(e, b, symbols, count);
+    b->coded += count;
+    return CHUNK;
+}
+
+/* Returns the first weight whose level is not in the codebook, or the number of weights. */
 static uint32_t write_some(const encoder *e, const int32_t *levels, uint32_t weights, block_writer *b,
                            uint8_t *bitmap) {
-    const bsx_code eg = {BSX_EXP_GOLOMB, e->level_code.order}, rice = {BSX_GOLOMB_RICE, e->level_code.order};
-    const bool is_eg = e->level_code.family == BSX_EXP_GOLOMB;
-    if (e->plan->layout == BSX_EG) {
-        return is_eg ? write_all(e, levels, weights, b, eg) : write_all(e, levels, weights, b, rice);
-    }
-    const int32_t zero = e->lookup->zero;
     for (uint32_t start = 0; start < weights; start += CHUNK) {
-        uint16_t places[CHUNK];
-        const int32_t *chunk = levels + start;
         const uint32_t length = weights - start < CHUNK ? weights - start : CHUNK;
-        const uint32_t found = find_coded(chunk, length, zero, places);
-        if (e->plan->layout == BSX_BM) write_bitmap(chunk, length, zero, bitmap + start / 8);
-        const uint32_t good = is_eg ? write_coded(e, chunk, start, places, found, b, eg)
-                                    : write_coded(e, chunk, start, places, found, b, rice);
+        const uint32_t good = write_chunk(e, levels + start, start, length, b, bitmap);
         if (good < CHUNK) return start + good;
     }
     return weights;
@@ -200,7 +236,9 @@ static uint32_t encode_block(const encoder *e, const int32_t *levels, uint32_t w
     block_writer b = {{run_stream, 0, 0}, {level_stream, 0, 0}, 0, 0, 0};
     const uint32_t good = write_some(e, levels, weights, &b, out);
     if (good < weights) return good;
-    if (b.waiting != 0) write_code(&b.levels, bsx_pair_rank(e->lookup, b.waiting, 1), e->level_code);
+    if (b.waiting != 0) {
+        append(&b.levels, codeword_of(bsx_pair_rank(e->lookup, b.waiting, 1), e->level_code));
+    }
     const uint32_t run_bytes = (uint32_t)(finish(&b.runs) - run_stream);
     const uint32_t level_bytes = (uint32_t)(finish(&b.levels) - level_stream);
     if (e->plan->layout == BSX_RL) {

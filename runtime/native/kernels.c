@@ -80,15 +80,15 @@ static void expand_levels(int8_t *out, const uint8_t *bitmap, size_t bytes, cons
     expand_8((uint8_t *)out, bitmap, bytes, (const uint8_t *)packed);
 }
 
-static void copy(uint8_t *out, const uint8_t *from, size_t bytes) { memcpy(out, from, bytes); }
-
-const bsx_kernels bsx_portable = {"portable", false, bsx_convert_portable, expand_levels, expand_16, copy};
+const bsx_kernels bsx_portable = {"portable", false, bsx_convert_portable, expand_levels, NULL, expand_16, NULL};
 
 /* ---- which there are ---- */
 
 unsigned bsx_simd_levels(void) {
 #if defined(BSX_X86)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return 3; /* with bmi2 comes lzcnt */
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c")) {
+        return 3; /* with bmi2 comes lzcnt */
+    }
     return __builtin_cpu_supports("sse4.1") ? 2 : 1;
 #elif defined(BSX_NEON)
     return 2;

@@ -14,18 +14,20 @@ typedef struct bsx_conversion {
     unsigned item_bytes;
     float step;
     const void *values; /* what each becomes, by its bits as uint8_t */
-    bool around;        /* write around the cache, if the processor can: the output is larger than that */
+    bool around;        /* write around the cache: the output is larger than that */
 } bsx_conversion;
 
 typedef struct bsx_kernels {
     const char *name;
     bool bmi2; /* streams are decoded by code for processors with these instructions */
     void (*convert)(uint8_t *out, const int8_t *levels, size_t count, const bsx_conversion *conversion);
-    /* Put packed elements where the bits of the bitmap are 1, and 0 where they are 0. Both read and store up to 16 bytes
-     * past the end. */
+    /* Put packed elements where the bits of the bitmap are 1, and 0 where they are 0: eight for each byte. All read up to
+     * 16 bytes past the packed ones. expand_float32 converts too; NULL: not faster than one after the other. */
     void (*expand_levels)(int8_t *out, const uint8_t *bitmap, size_t bytes, const int8_t *packed);
+    void (*expand_float32)(uint8_t *out, const uint8_t *bitmap, size_t bytes, const int8_t *packed,
+                           const bsx_conversion *conversion);
     void (*expand_symbols)(uint16_t *out, const uint8_t *bitmap, size_t bytes, const uint16_t *packed);
-    /* Copy, around the cache if the processor can. */
+    /* Copy around the cache. NULL: the processor cannot. */
     void (*copy_around)(uint8_t *out, const uint8_t *from, size_t bytes);
 } bsx_kernels;
 

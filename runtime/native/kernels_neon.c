@@ -8,10 +8,15 @@
 
 #include "bsx.h"
 
+/* The levels of 8 weights: packed ones where the bits are 1. */
+static int8x8_t expand_8(unsigned bits, const int8_t *packed) {
+    return vtbl1_s8(vld1_s8(packed), vreinterpret_s8_u8(vld1_u8(bsx_expand_8[bits])));
+}
+
 static void expand_levels_neon(int8_t *out, const uint8_t *bitmap, size_t bytes, const int8_t *packed) {
     for (size_t i = 0; i < bytes; i++) {
         const unsigned bits = bitmap[i];
-        vst1_s8(out + 8 * i, vtbl1_s8(vld1_s8(packed), vreinterpret_s8_u8(vld1_u8(bsx_expand_8[bits]))));
+        vst1_s8(out + 8 * i, expand_8(bits, packed));
         packed += bsx_ones[bits];
     }
 }
@@ -37,8 +42,8 @@ static uint16x4_t bfloat16_of(float32x4_t value) {
 }
 
 /* Convert 8 levels. */
-static inline void convert_8(uint8_t *out, const int8_t *levels, int type, float32x4_t step) {
-    const int16x8_t wide = vmovl_s8(vld1_s8(levels));
+static inline void convert_8(uint8_t *out, int8x8_t levels, int type, float32x4_t step) {
+    const int16x8_t wide = vmovl_s8(levels);
     const float32x4_t low = product(vget_low_s16(wide), step), high = product(vget_high_s16(wide), step);
     if (type == BSX_FLOAT32) {
         vst1q_u8(out, vreinterpretq_u8_f32(low));
@@ -61,12 +66,23 @@ static void convert_neon(uint8_t *out, const int8_t *levels, size_t count, const
     size_t done = 0;
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) { /* one loop for each, so that none asks in the loop */
         if (c->type != types[t]) continue;
-        for (; done + 8 <= count; done += 8) convert_8(out + done * c->item_bytes, levels + done, types[t], step);
+        for (; done + 8 <= count; done += 8) {
+            convert_8(out + done * c->item_bytes, vld1_s8(levels + done), types[t], step);
+        }
     }
     bsx_convert_portable(out + done * c->item_bytes, levels + done, count - done, c);
 }
 
-static void copy_neon(uint8_t *out, const uint8_t *from, size_t bytes) { memcpy(out, from, bytes); }
+static void expand_float32_neon(uint8_t *out, const uint8_t *bitmap, size_t bytes, const int8_t *packed,
+                                const bsx_conversion *c) {
+    const float32x4_t step = vdupq_n_f32(c->step);
+    for (size_t i = 0; i < bytes; i++) {
+        const unsigned bits = bitmap[i];
+        convert_8(out + 32 * i, expand_8(bits, packed), BSX_FLOAT32, step);
+        packed += bsx_ones[bits];
+    }
+}
 
-const bsx_kernels bsx_neon = {"neon", false, convert_neon, expand_levels_neon, expand_symbols_neon, copy_neon};
+const bsx_kernels bsx_neon = {"neon", false, convert_neon, expand_levels_neon, expand_float32_neon,
+                              expand_symbols_neon, NULL};
 #endif

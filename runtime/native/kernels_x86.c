@@ -9,7 +9,7 @@
 #include "bsx.h"
 
 #define SSE4 __attribute__((target("sse4.1")))
-#define AVX2 __attribute__((target("avx2")))
+#define AVX2 __attribute__((target("avx2,f16c")))
 
 static __m128i load(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
 
@@ -25,12 +25,16 @@ static size_t before_aligned(const uint8_t *out, size_t count, unsigned item_byt
 
 /* ---- 128 bits ---- */
 
+/* The levels of 8 weights: packed ones where the bits are 1. */
+SSE4 static __m128i expand_8_levels(unsigned bits, const int8_t *packed) {
+    const __m128i places = _mm_loadl_epi64((const __m128i *)bsx_expand_8[bits]);
+    return _mm_shuffle_epi8(_mm_loadl_epi64((const __m128i *)packed), places);
+}
+
 SSE4 static void expand_levels_128(int8_t *out, const uint8_t *bitmap, size_t bytes, const int8_t *packed) {
     for (size_t i = 0; i < bytes; i++) {
         const unsigned bits = bitmap[i];
-        const __m128i places = _mm_loadl_epi64((const __m128i *)bsx_expand_8[bits]);
-        const __m128i elements = _mm_loadl_epi64((const __m128i *)packed);
-        _mm_storel_epi64((__m128i *)(out + 8 * i), _mm_shuffle_epi8(elements, places));
+        _mm_storel_epi64((__m128i *)(out + 8 * i), expand_8_levels(bits, packed));
         packed += bsx_ones[bits];
     }
 }
@@ -110,6 +114,27 @@ SSE4 static void convert_128(uint8_t *out, const int8_t *levels, size_t count, c
     bsx_convert_portable(out + done * c->item_bytes, levels + done, count - done, c);
 }
 
+SSE4 static void expand_float32_128(uint8_t *out, const uint8_t *bitmap, size_t bytes, const int8_t *packed,
+                                    const bsx_conversion *c) {
+    const __m128 steps = _mm_set1_ps(c->step);
+    const bool around = c->around && aligned(out, 16);
+    float *to = (float *)(void *)out;
+    for (size_t i = 0; i < bytes; i++, to += 8) {
+        const unsigned bits = bitmap[i];
+        const __m128i levels = expand_8_levels(bits, packed);
+        const __m128 low = product_128(levels, steps), high = product_128(_mm_srli_si128(levels, 4), steps);
+        if (around) {
+            _mm_stream_ps(to, low);
+            _mm_stream_ps(to + 4, high);
+        } else {
+            _mm_storeu_ps(to, low);
+            _mm_storeu_ps(to + 4, high);
+        }
+        packed += bsx_ones[bits];
+    }
+    if (around) _mm_sfence();
+}
+
 SSE4 static void copy_around_128(uint8_t *out, const uint8_t *from, size_t bytes) {
     const size_t head = before_aligned(out, bytes, 1, 16);
     memcpy(out, from, head);
@@ -119,34 +144,64 @@ SSE4 static void copy_around_128(uint8_t *out, const uint8_t *from, size_t bytes
     _mm_sfence();
 }
 
-const bsx_kernels bsx_sse4 = {"sse4.1", false, convert_128, expand_levels_128, expand_symbols_128, copy_around_128};
+const bsx_kernels bsx_sse4 = {"sse4.1",           false,          convert_128, expand_levels_128, expand_float32_128,
+                              expand_symbols_128, copy_around_128};
 
 /* ---- 256 bits ---- */
 
-AVX2 static void convert_float32_256(uint8_t *out, const int8_t *levels, size_t groups, float step, bool around) {
+AVX2 static __m256 product_256(__m128i bytes, __m256 step) {
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), step);
+}
+
+AVX2 static void convert_float32_256(float *out, const int8_t *levels, size_t groups, float step, bool around) {
     const __m256 steps = _mm256_set1_ps(step);
-    float *to = (float *)(void *)out;
-    for (size_t i = 0; i < groups; i++, levels += 32, to += 32) {
-        for (unsigned j = 0; j < 4; j++) {
-            const __m128i bytes = _mm_loadl_epi64((const __m128i *)(levels + 8 * j));
-            const __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), steps);
-            if (around) _mm256_stream_ps(to + 8 * j, value);
-            else _mm256_storeu_ps(to + 8 * j, value);
+    for (size_t i = 0; i < groups; i++) {
+        for (unsigned j = 0; j < 4; j++, levels += 8, out += 8) {
+            const __m256 value = product_256(_mm_loadl_epi64((const __m128i *)levels), steps);
+            if (around) _mm256_stream_ps(out, value);
+            else _mm256_storeu_ps(out, value);
         }
     }
     if (around) _mm_sfence();
 }
 
+AVX2 static void convert_float16_256(uint16_t *out, const int8_t *levels, size_t groups, float step) {
+    const __m256 steps = _mm256_set1_ps(step);
+    for (size_t i = 0; i < 4 * groups; i++) {
+        const __m256 value = product_256(_mm_loadl_epi64((const __m128i *)(levels + 8 * i)), steps);
+        _mm_storeu_si128((__m128i *)(out + 8 * i), _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+    }
+}
+
 AVX2 static void convert_256(uint8_t *out, const int8_t *levels, size_t count, const bsx_conversion *c) {
-    const size_t groups = count / 32;
-    const size_t done = 32 * groups;
-    if (c->type != BSX_FLOAT32) {
+    const size_t groups = count / 32, done = 32 * groups;
+    void *to = out;
+    if (c->type == BSX_FLOAT32) {
+        convert_float32_256(to, levels, groups, c->step, c->around && aligned(out, 32));
+    } else if (c->type == BSX_FLOAT16) {
+        convert_float16_256(to, levels, groups, c->step);
+    } else {
         convert_128(out, levels, count, c);
         return;
     }
-    convert_float32_256(out, levels, groups, c->step, c->around && aligned(out, 32));
     bsx_convert_portable(out + done * c->item_bytes, levels + done, count - done, c);
 }
 
-const bsx_kernels bsx_avx2 = {"avx2", true, convert_256, expand_levels_128, expand_symbols_128, copy_around_128};
+AVX2 static void expand_float32_256(uint8_t *out, const uint8_t *bitmap, size_t bytes, const int8_t *packed,
+                                    const bsx_conversion *c) {
+    const __m256 steps = _mm256_set1_ps(c->step);
+    const bool around = c->around && aligned(out, 32);
+    float *to = (float *)(void *)out;
+    for (size_t i = 0; i < bytes; i++) {
+        const unsigned bits = bitmap[i];
+        const __m256 value = product_256(expand_8_levels(bits, packed), steps);
+        if (around) _mm256_stream_ps(to + 8 * i, value);
+        else _mm256_storeu_ps(to + 8 * i, value);
+        packed += bsx_ones[bits];
+    }
+    if (around) _mm_sfence();
+}
+
+const bsx_kernels bsx_avx2 = {"avx2",             true,           convert_256, expand_levels_128, expand_float32_256,
+                              expand_symbols_128, copy_around_128};
 #endif

@@ -17,7 +17,7 @@ size_t bsx_lookup_bytes(size_t symbols) {
 
 /* Enter the levels. False: one is there twice. */
 static bool enter(bsx_lookup *lookup, const int32_t *codebook) {
-    const size_t used = lookup->near_count ? (lookup->near_count + 1) / 2 : (size_t)1 << lookup->far_log2;
+    const size_t used = lookup->near_count ? lookup->near_count / 2 + 1 : (size_t)1 << lookup->far_log2;
     for (size_t i = 0; i < used; i++) {
         if (lookup->near_count) lookup->entries[i].near[0] = lookup->entries[i].near[1] = BSX_NO_SYMBOL;
         else lookup->entries[i].far = (bsx_slot){BSX_NO_LEVEL, BSX_NO_SYMBOL};
@@ -29,6 +29,21 @@ static bool enter(bsx_lookup *lookup, const int32_t *codebook) {
         else lookup->entries[bsx_lookup_place(lookup, codebook[i])].far = (bsx_slot){codebook[i], i};
     }
     return true;
+}
+
+uint32_t bsx_symbols_of(const bsx_lookup *lookup, const int32_t *levels, uint32_t count, uint32_t *symbols) {
+    const uint32_t *const near = (const uint32_t *)(const void *)lookup->entries;
+    const uint32_t least = (uint32_t)lookup->least, none = lookup->near_count;
+    uint32_t all = 0;
+    for (uint32_t i = 0; i < count; i++) { /* without branches but for the choice, which is always the same */
+        const uint32_t distance = (uint32_t)levels[i] - least;
+        symbols[i] = none ? near[distance < none ? distance : none] : bsx_symbol_of(lookup, levels[i]);
+        all |= symbols[i];
+    }
+    if (all < BSX_MAX_SYMBOLS) return count;
+    uint32_t good = 0;
+    while (symbols[good] != BSX_NO_SYMBOL) good++;
+    return good;
 }
 
 static bool enter_pairs(bsx_lookup *lookup, const uint8_t *classes) {

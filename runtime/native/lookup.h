@@ -12,13 +12,13 @@ typedef struct bsx_slot {
     uint32_t symbol;
 } bsx_slot;
 
-/* Levels that lie close together are looked up by their distance from the lowest one in `near`, others by open addressing
- * in `far`, which is at most half full. */
+/* Levels that lie close together are looked up by their distance from the lowest one in `near`, where one entry more is
+ * for those beyond; others by open addressing in `far`, which is at most half full. */
 typedef struct bsx_lookup {
     uint32_t symbols;
     int32_t zero;  /* the level of symbol 0 */
     int32_t least; /* the lowest level */
-    uint32_t near_count; /* entries of near; 0: the levels do not lie close together */
+    uint32_t near_count; /* entries of near but the last; 0: the levels do not lie close together */
     unsigned far_log2;   /* entries of far */
     bool paired;
     uint16_t ranks[(BSX_MAX_PAIRED - 1) * (BSX_MAX_PAIRED - 1)]; /* of symbols a, b >= 1 at (a-1) * (symbols-1) + b-1 */
@@ -43,6 +43,9 @@ static inline uint32_t bsx_symbol_of(const bsx_lookup *lookup, int32_t level) {
     }
     return lookup->entries[bsx_lookup_place(lookup, level)].far.symbol;
 }
+
+/* The symbols of some levels. Returns the first one that has none, or count. */
+uint32_t bsx_symbols_of(const bsx_lookup *lookup, const int32_t *levels, uint32_t count, uint32_t *symbols);
 
 static inline uint32_t bsx_pair_rank(const bsx_lookup *lookup, uint32_t a, uint32_t b) {
     return lookup->ranks[(a - 1) * (lookup->symbols - 1) + b - 1];

@@ -30,17 +30,11 @@ typedef struct source {
     const uint32_t *map;
 } source;
 
-/* What the loop over codewords is compiled for. */
-typedef struct shape {
-    unsigned family;
-    bool mapped;
-} shape;
-
 /* Decode some codewords. Reads 8 bytes; stores up to ROUND_BYTES bytes, of which c->out is moved past the valid ones.
  * After the look-ups comes one more codeword, by its zero bits: those that are too long for the table cannot be predicted,
  * and so no branch depends on them. False: there is no such codeword, or it is an escape of Golomb-Rice, or its value is
  * not below the limit. */
-ALWAYS_INLINE bool read_some(cursor *c, const shape k, const bsx_table *table, const uint32_t *map) {
+ALWAYS_INLINE bool read_some(cursor *c, const bsx_shape k, const bsx_table *table, const uint32_t *map) {
     const unsigned order = table->code.order;
     const uint64_t bias = UINT64_C(1) << order;
     /* 63 bits of the stream, and a one below them: the zeros under it tell how many are used up. */
@@ -121,7 +115,7 @@ static size_t sure_rounds(const lane *l) {
 
 /* Decode `rounds` times some codewords of each lane in turns: what one waits for, the others compute. Returns the lane
  * that had none, else `lanes`. */
-ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, size_t rounds, const shape k, const source *s) {
+ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, uint64_t rounds, const bsx_shape k, const source *s) {
     const unsigned i1 = lanes > 1 ? 1 : 0, i2 = lanes > 2 ? 2 : 0, i3 = lanes > 3 ? 3 : 0;
     cursor c0 = l[0].at, c1 = l[i1].at, c2 = l[i2].at, c3 = l[i3].at; /* not an array: so they stay in registers */
     const bsx_table *const table = s->table; /* the loop's stores might change what s points to */
@@ -140,27 +134,8 @@ ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, size_t rounds,
     return at;
 }
 
-ALWAYS_INLINE unsigned read_in_shape(lane *l, unsigned lanes, size_t rounds, shape k, const source *s) {
-    if (s->table->code.family == BSX_EXP_GOLOMB) {
-        k.family = BSX_EXP_GOLOMB;
-        if (lanes == BSX_LANES) return read_rounds(l, BSX_LANES, rounds, k, s);
-        return read_rounds(l, 1, rounds, k, s);
-    }
-    k.family = BSX_GOLOMB_RICE;
-    if (lanes == BSX_LANES) return read_rounds(l, BSX_LANES, rounds, k, s);
-    return read_rounds(l, 1, rounds, k, s);
-}
-
-#define READ_LANES(NAME, TARGET)                                                                                       \
-    TARGET static unsigned NAME(lane *l, unsigned lanes, size_t rounds, const source *s) {                             \
-        const shape plain = {0, false}, mapped = {0, true};                                                            \
-        if (s->table->mapped) return read_in_shape(l, lanes, rounds, mapped, s);                                       \
-        return read_in_shape(l, lanes, rounds, plain, s);                                                              \
-    }
-READ_LANES(read_lanes, )
-#if defined(BSX_X86)
-READ_LANES(read_lanes_bmi2, TARGET_BMI2)
-#endif
+#define READ_ROUNDS read_rounds
+#include "lanes.h"
 
 /* Decode streams as far as all of them have room. Returns the one that has not, or that has no codeword. */
 static unsigned run_lanes(lane *l, unsigned count, const source *s) {
@@ -174,11 +149,7 @@ static unsigned run_lanes(lane *l, unsigned count, const source *s) {
             if (sure < rounds) rounds = sure;
         }
         if (rounds == 0) return least;
-#if defined(BSX_X86)
-        if (s->table->bmi2) at = read_lanes_bmi2(l, lanes, rounds, s);
-        else
-#endif
-            at = read_lanes(l, lanes, rounds, s);
+        at = read_lanes(l, lanes, rounds, s);
         if (at < lanes && !(has_room(&l[at].at, &l[at]) && read_any(&l[at].at, s))) return at;
     }
 }
