@@ -15,6 +15,7 @@ from bsexport.pipeline import FEWEST_WEIGHTS
 from bsexport.quantize import quantize
 
 SHAPES = (0.15, 0.3, 0.6, 1.0, 1.4)
+SPEED_SHAPE, SPEED_ZEROS = 0.6, (0.8, 0.9, 0.95)
 ZEROS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.99)
 RECIPES = ((0.8, 1e-3), (0.8, 4e-3), (0.9, 1e-3), (0.9, 4e-3), (0.5, 4e-3), (0.0, 1e-3), (0.0, 4e-3))
 
@@ -39,18 +40,29 @@ class Levels:
 
 
 def synthetic(side: int) -> Iterator[Levels]:
-    """Generalised Gaussians of several shapes, quantised so that so many become 0: side x side weights each."""
+    """side x side weights of each shape and share of zeros; where speeds are compared, four times as many."""
     for shape in SHAPES:
         for zeros in ZEROS:
-            random = np.random.default_rng([int(100 * shape), int(100 * zeros)])
-            magnitudes = random.gamma(1 / shape, size=side * side) ** (1 / shape)
-            signs = random.integers(0, 2, side * side) * 2 - 1
-            half_step = np.quantile(magnitudes, zeros)
-            levels = np.rint(magnitudes / (2 * half_step)) * signs
-            yield Levels(f"GG {shape:g}, {zeros:.0%} zeros", (narrowest(levels.reshape(side, side)),))
+            compared = shape == SPEED_SHAPE and zeros in SPEED_ZEROS
+            yield drawn(shape, zeros, 2 * side if compared else side)
+
+
+def drawn(shape: float, zeros: float, side: int) -> Levels:
+    """A generalised Gaussian, quantised so that so many weights become 0: side x side of them."""
+    random = np.random.default_rng([int(100 * shape), int(100 * zeros)])
+    magnitudes = random.gamma(1 / shape, size=side * side) ** (1 / shape)
+    signs = random.integers(0, 2, side * side) * 2 - 1
+    half_step = np.quantile(magnitudes, zeros)
+    levels = np.rint(magnitudes / (2 * half_step)) * signs
+    return Levels(f"GG {shape:g}, {zeros:.0%} zeros", (narrowest(levels.reshape(side, side)),))
 
 
 def of_model(name: str, weights: Path) -> Iterator[Levels]:
+    """The levels of a model's coded tensors under every recipe."""
+    return (pruned(name, weights, ratio, step) for ratio, step in RECIPES)
+
+
+def pruned(name: str, weights: Path, ratio: float, step: float) -> Levels:
     """The levels of a model's coded tensors after global magnitude pruning, as `bsexport pack` makes them.
 
     weights: a safetensors file. Its tensors of two or more dimensions and 1024 or more elements are taken.
@@ -62,11 +74,10 @@ def of_model(name: str, weights: Path) -> Iterator[Levels]:
         for key, value in load_file(weights).items()
         if value.ndim > 1 and value.size >= FEWEST_WEIGHTS and np.issubdtype(value.dtype, np.floating)
     }
-    for ratio, step in RECIPES:
-        limit = prune.threshold([(key, lambda value=value: value) for key, value in tensors.items()], ratio)
-        pruned = [prune.prune(value.copy(), limit)[0] if ratio else value for value in tensors.values()]
-        levels = tuple(narrowest(quantize(value, float(np.float32(step)))) for value in pruned)
-        yield Levels(f"{name} pruned {ratio:.0%}, step {step:g}", levels)
+    limit = prune.threshold([(key, lambda value=value: value) for key, value in tensors.items()], ratio)
+    kept = [prune.prune(value.copy(), limit)[0] if ratio else value for value in tensors.values()]
+    levels = tuple(narrowest(quantize(value, float(np.float32(step)))) for value in kept)
+    return Levels(f"{name} pruned {ratio:.0%}, step {step:g}", levels)
 
 
 def narrowest(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.signedinteger[Any]]:
