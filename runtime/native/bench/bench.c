@@ -14,9 +14,10 @@
 
 enum { BLOCKS_AT_A_TIME = BSX_GROUP, RUNS = 5 };
 
+/* Processor time, so that other processes count as little as can be. */
 static double now(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
