@@ -6,6 +6,10 @@
 #include "bsx.h"
 #include "simd.h"
 
+#if defined(BSX_X86)
+#include <cpuid.h>
+#endif
+
 /* ---- tables: a row for each byte n ---- */
 
 #define BIT(n, i) ((n) >> (i)&1)
@@ -84,11 +88,17 @@ const bsx_kernels bsx_portable = {"portable", false, bsx_convert_portable, expan
 
 /* ---- which there are ---- */
 
+#if defined(BSX_X86)
+/* __builtin_cpu_supports of older compilers does not know it. */
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+#endif
+
 unsigned bsx_simd_levels(void) {
 #if defined(BSX_X86)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c")) {
-        return 3; /* with bmi2 comes lzcnt */
-    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && has_f16c()) return 3; /* and so lzcnt */
     return __builtin_cpu_supports("sse4.1") ? 2 : 1;
 #elif defined(BSX_NEON)
     return 2;

@@ -48,7 +48,7 @@ def test_every_status_of_a_blob_has_a_vector() -> None:
 
 @pytest.mark.parametrize("name", VALID)
 def test_the_oracle_decodes(name: str) -> None:
-    decoded = reference_decoder.decode(read("valid", name))
+    decoded = reference_decoder.Decoded(read("valid", name))
     expected = VALID[name]
     assert (decoded.dtype, list(decoded.shape)) == (expected["dtype"], expected["shape"])
     assert decoded.levels == (expected["levels"] and unrepeated(expected["levels"]))
@@ -82,7 +82,7 @@ OTHERS = [name for name in VALID if "others" in VALID[name]]
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_oracle_offers_other_types(name: str) -> None:
-    decoded = reference_decoder.decode(read("valid", name))
+    decoded = reference_decoder.Decoded(read("valid", name))
     for dtype, data in VALID[name]["others"].items():
         if data is None:
             with pytest.raises(reference_decoder.RefusedError, match="17"):
@@ -109,7 +109,7 @@ def test_a_backend_offers_other_types(coder: Codec, name: str) -> None:
 @pytest.mark.parametrize("name", INVALID)
 def test_the_oracle_refuses(name: str) -> None:
     with pytest.raises(reference_decoder.RefusedError) as caught:
-        reference_decoder.decode(read("invalid", name))
+        reference_decoder.Decoded(read("invalid", name))
     assert Status(caught.value.args[0]).name == INVALID[name]["status"]
 
 
