@@ -122,7 +122,10 @@ static uint8_t *blob_of(const uint8_t *data, size_t size, const choice *c, size_
 static bsx_status decode(const uint8_t *blob, size_t size, const bsx_head *head, const uint8_t *workspace, unsigned simd,
                          uint8_t *out, size_t bytes, uint64_t *bad) {
     uint8_t *scratch = exactly((size_t)head->scratch_bytes);
-    bsx_workspace_parts(head, workspace).setup->simd = simd;
+    const bsx_workspace parts = bsx_workspace_parts(head, workspace);
+    parts.setup->simd = simd;
+    parts.levels->bmi2 = bsx_kernels_of(simd)->bmi2;
+    if (BSX_FUZZ_LAYOUT == BSX_RL) parts.runs->bmi2 = parts.levels->bmi2;
     *bad = 0;
     const bsx_status status = bsx_decode(blob, size, head, workspace, head->workspace_bytes, 0, head->blocks,
                                          head->symbols % 2 ? BSX_AROUND_CACHE : 0, out, bytes, scratch,
