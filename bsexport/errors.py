@@ -19,6 +19,10 @@ class ExportError(BsexportError):
     """The model was read, but no graph could be made of it."""
 
 
+class TargetError(BsexportError):
+    """A target of training was not reached."""
+
+
 class OutputError(BsexportError):
     """The output cannot be written: it exists, the folder is missing or the disk is full."""
 

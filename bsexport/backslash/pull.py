@@ -1,0 +1,167 @@
+"""How far the rate pulls each weight at each step: pull = c (|w| + epsilon)^(nu - 1), towards zero."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bsexport.backslash import gaussian, rate, schedule
+from bsexport.backslash.measure import magnitude_entropy
+from bsexport.backslash.quantile import Histogram
+from bsexport.backslash.recipe import Rate
+from bsexport.backslash.weights import Weights
+
+_LARGEST_FACTOR = 10.0  # of Adam's metric: rows that no batch has touched have no second moment
+_SECOND_MOMENT = "exp_avg_sq"  # where torch's optimizers of the Adam family keep it
+_SAMPLE = 1 << 20  # weights that a step's strength is found from
+_BISECTIONS = 20
+
+Pieces = list[list[Tensor]]
+
+
+class Pull:
+    """The rate of a recipe on some weights.
+
+    steps: of the optimizer while the rate works. shapes: nu, and unit: the pull at strength 1 of a weight as large as
+    the rms: the rms itself, as it was at the start; both float64 [parameters].
+    """
+
+    def __init__(self, weights: Weights, recipe: Rate, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        self.weights, self.recipe, self.optimizer, self.steps = weights, recipe, optimizer, steps
+        self._sizes = weights.sizes()
+        self._ramp_sum = schedule.ramp_sum(steps, recipe.ramp)
+        self.estimate()
+        self.unit = self.rms
+
+    def estimate(self) -> None:
+        """Take shape and rms from the weights as they are (equation 8), for each tensor or for all together."""
+        sums = self.weights.sums()
+        if self.recipe.shape == "tensor":
+            means = sums / self._sizes[:, None]
+        else:
+            means = (sums.sum(0) / self._sizes.sum()).expand_as(sums)
+        self.rms = means[:, 1].sqrt()
+        if isinstance(self.recipe.shape, str):
+            self.shapes = gaussian.shape_by_moments(means[:, 0], means[:, 1])
+        else:
+            self.shapes = torch.full_like(self.rms, self.recipe.shape)
+
+    def loss(self, step: int) -> Tensor:
+        """lambda R(w) of equations 5 and 6, of all weights together, differentiable by the parameters.
+
+        Of sharded parameters, the part of this process.
+        """
+        factors = (torch.exp(self._logs(step)) / self.shapes).float()
+        parts = zip(self.weights.differentiable(), self.shapes.float(), self._epsilons().float(), strict=True)
+        sums = [rate.power_sum(weights, shape, epsilon) for weights, shape, epsilon in parts]
+        return torch.stack(sums) @ factors
+
+    def apply(self, step: int) -> None:
+        """Pull the weights, in place, as hard as the recipe says for a step (from 0)."""
+        self._apply(self._logs(step))
+
+    def reach_sparsity(self, share: float) -> None:
+        """Pull the weights, in place, as hard as it takes for this share of them to be zero at the recipe's step."""
+        scores = Histogram(self.weights.device)
+        for _, magnitudes, pulls in self._sample():
+            for magnitude, pull in zip(magnitudes, pulls, strict=True):
+                scores.add((magnitude - self.recipe.step / 2).clamp_min_(0) / pull)
+        self._apply(self._logs_at(scores.quantile(share, self.weights.reduce)))
+
+    def reach_bits(self, bits: float, steps: int) -> float:
+        """The strength at which so many steps from here on lead to this entropy at the recipe's step, in bits/weight."""
+        sample = [
+            (index, magnitude, pull)
+            for indices, magnitudes, pulls in self._sample()
+            for index, magnitude, pull in zip(indices, magnitudes, pulls, strict=True)
+        ]
+
+        def entropy(strength: float) -> float:
+            moved = ((index, (magnitude - strength * pull).clamp_min_(0)) for index, magnitude, pull in sample)
+            return magnitude_entropy(moved, self.recipe.step, self.weights)
+
+        low, high = 0.0, 1.0
+        if entropy(low) <= bits:
+            return low
+        while entropy(high) > bits and high < 1e6:
+            low, high = high, 4 * high
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if entropy(middle) > bits else (low, middle)
+        return high / steps
+
+    def apply_strength(self, strength: float) -> None:
+        """Pull the weights, in place: one of the size of the rms by so many times that."""
+        self._apply(self._logs_at(torch.tensor(strength, dtype=torch.float64, device=self.weights.device)))
+
+    def _apply(self, logs: Tensor) -> None:
+        second, scale = self._second_moments()
+        for indices, (piece, *moments) in self.weights.pieces(*second):
+            magnitudes = list(torch._foreach_abs(piece))
+            pulls = self._pulls(indices, magnitudes, moments, logs, scale)
+            if self.recipe.form == "proximal":
+                rate.proximate(piece, magnitudes, pulls)
+            else:
+                rate.decouple(piece, pulls)
+
+    def _sample(self) -> list[tuple[list[int], list[Tensor], list[Tensor]]]:
+        """Parameters' indices, magnitudes, and pulls at strength 1, of evenly spaced weights."""
+        stride = max(1, self.weights.count // _SAMPLE)
+        logs = self._logs_at(torch.ones((), dtype=torch.float64, device=self.weights.device))
+        second, scale = self._second_moments()
+        made = []
+        for indices, parts in self.weights.pieces(*second):
+            piece, *moments = [[tensor.flatten()[::stride] for tensor in part] for part in parts]
+            magnitudes = list(torch._foreach_abs(piece))
+            made.append((indices, magnitudes, self._pulls(indices, magnitudes, moments, logs, scale)))
+        return made
+
+    def _pulls(
+        self, indices: list[int], magnitudes: list[Tensor], moments: Pieces, logs: Tensor, scale: Tensor
+    ) -> list[Tensor]:
+        law = [
+            [values[index] for index in indices]
+            for values in (of.to(magnitudes[0].dtype) for of in (logs, self.shapes - 1, self._epsilons()))
+        ]
+        made = rate.pulls(magnitudes, law)
+        for moment in moments:
+            factors = torch._foreach_sqrt(moment)
+            torch._foreach_reciprocal_(factors)
+            torch._foreach_mul_(factors, [scale[index] for index in indices])
+            torch._foreach_clamp_max_(factors, _LARGEST_FACTOR)
+            torch._foreach_mul_(made, factors)
+        return made
+
+    def _second_moments(self) -> tuple[Pieces, Tensor]:
+        """Adam's second moments, if they are the metric, and for each parameter the mean of their roots."""
+        if self.recipe.metric == "plain":
+            return [], self.unit
+        second = [self.optimizer.state[parameter][_SECOND_MOMENT] for parameter in self.weights.parameters]
+        local = [getattr(moment, "_local_tensor", moment) for moment in second]
+        roots = torch.stack([moment.sqrt().sum() for moment in local]).double()
+        self.weights.reduce(roots)
+        whole = self.recipe.shape != "tensor"
+        means = (roots.sum() / self._sizes.sum()).expand_as(roots) if whole else roots / self._sizes
+        return [local], means.float()
+
+    def _epsilons(self) -> Tensor:
+        epsilon = self.recipe.epsilon
+        return epsilon.value * self.unit if epsilon.relative else torch.full_like(self.unit, epsilon.value)
+
+    def _logs_at(self, strength: Tensor) -> Tensor:
+        """log c for a pull of strength times the unit of a weight that is as large as the unit."""
+        return torch.log(strength * self.unit) - (self.shapes - 1) * torch.log(self.unit + self._epsilons())
+
+    def _logs(self, step: int) -> Tensor:
+        """log c at a step."""
+        value, part = self.recipe.weight.value, schedule.ramp(step, self.steps, self.recipe.ramp)
+        match self.recipe.weight.kind:
+            case "pull":
+                return self._logs_at(torch.full_like(self.unit, value * part / self._ramp_sum))
+            case "lambda":
+                return torch.log(value * part * self.shapes / self.weights.count)
+            case "per-weight":
+                return torch.log(value * part * self.shapes)
+            case _:
+                scale = gaussian.bits_scale(self.shapes, self.rms)
+                return torch.log(value * part * scale * self.shapes / self.weights.count)
