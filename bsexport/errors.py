@@ -19,6 +19,14 @@ class ExportError(BsexportError):
     """The model was read, but no graph could be made of it."""
 
 
+class DataError(BsexportError):
+    """The data to train or to measure on are missing, empty, or do not suit the task or the model."""
+
+
+class TrainError(BsexportError):
+    """Training cannot begin or cannot go on."""
+
+
 class TargetError(BsexportError):
     """A target of training was not reached."""
 

@@ -22,9 +22,9 @@ TASKS = {
     "fill-mask": "AutoModelForMaskedLM",
     "image-classification": "AutoModelForImageClassification",
 }
-"""Pipeline task -> the transformers class that builds a model for it."""
+"""Pipeline task that can be packed -> the transformers class that builds a model for it."""
 
-_SUFFIXES = {
+SUFFIXES = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
@@ -44,6 +44,19 @@ _BATCH, _SEQUENCE = 2, 5
 
 
 def read_config(directory: Path, trust_remote_code: bool) -> Any:
+    """The transformers configuration of a model directory, for one graph.
+
+    Raises what load_config raises, and ExportError for an encoder-decoder.
+    """
+    config = load_config(directory, trust_remote_code)
+    if config.is_encoder_decoder:
+        raise ExportError(f"{directory}: {config.model_type} is an encoder-decoder, which has no task here; {_INSTEAD}")
+    # One graph, one set of outputs: nothing that is optional.
+    config.use_cache = config.output_hidden_states = config.output_attentions = False
+    return config
+
+
+def load_config(directory: Path, trust_remote_code: bool) -> Any:
     """The transformers configuration of a model directory.
 
     Raises ExportError if transformers does not know the model, or knows it only by code that the folder brings,
@@ -57,10 +70,6 @@ def read_config(directory: Path, trust_remote_code: bool) -> Any:
         raise _unknown(directory, trust_remote_code) or _unusable(directory, error) from error
     if getattr(config, "quantization_config", None) is not None:
         raise SourceError(f"{directory}: is a quantised model; give the model before quantisation")
-    if config.is_encoder_decoder:
-        raise ExportError(f"{directory}: {config.model_type} is an encoder-decoder, which has no task here; {_INSTEAD}")
-    # One graph, one set of outputs: nothing that is optional.
-    config.use_cache = config.output_hidden_states = config.output_attentions = False
     config.return_dict = True
     config.architectures = config.architectures or []  # transformers loops over it where a task has several classes
     return config
@@ -100,7 +109,7 @@ def choose_task(architectures: Any, task: str | None) -> str:
         return task
     match architectures:
         case [str(name)]:
-            for suffix, found in _SUFFIXES.items():
+            for suffix, found in SUFFIXES.items():
                 if name.endswith(suffix):
                     return found
     raise SourceError(
