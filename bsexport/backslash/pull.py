@@ -69,7 +69,7 @@ class Pull:
         self._apply(self._logs_at(scores.quantile(share, self.weights.reduce)))
 
     def reach_bits(self, bits: float, steps: int) -> float:
-        """The strength at which so many steps from here on lead to this entropy at the recipe's step, in bits/weight."""
+        """The strength at which so many steps lead to this entropy at the recipe's step, in bits/weight."""
         sample = [
             (index, magnitude, pull)
             for indices, magnitudes, pulls in self._sample()

@@ -27,7 +27,7 @@ def power_sum(weights: Tensor, shape: Tensor | float, epsilon: Tensor | float) -
     return total
 
 
-class _PowerSum(torch.autograd.Function):
+class _PowerSum(torch.autograd.Function):  # type: ignore[misc]
     """sum (|w| + epsilon)^nu."""
 
     @staticmethod

@@ -82,8 +82,8 @@ class Rate:
         code); "proximal": the same, but what would cross zero stops there; "gradual" and "oneshot": magnitude pruning
         to the target sparsity, little by little or at once before the settle phase; "none": neither.
     weight: see Weight.
-    shape: of the rate's generalized Gaussian: estimated before each step for each "tensor" or for all of them ("global",
-        the paper's), or a fixed number: 0.5, 1 and 2 make it an L0.5, L1 or L2 penalty.
+    shape: of the rate's generalized Gaussian: estimated before each step, for each "tensor" or for all of them ("global", the
+        paper's), or a fixed number: 0.5, 1 and 2 make it an L0.5, L1 or L2 penalty.
     normalise: "paper": equation 5; "bits": times gamma^nu log2(e), which makes it bits.
     metric: "plain", or "adam": pulled in the metric of Adam's second moments, so that weights whose gradients are small
         go first.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from bsexport.backslash.weights import Weights
@@ -24,7 +23,7 @@ class Frozen:
 
     def put(self) -> None:
         """Make them zero again."""
-        for local, zeros in zip(self._weights.local(), self._zeros):
+        for local, zeros in zip(self._weights.local(), self._zeros, strict=False):
             local.masked_fill_(zeros, 0)
         self._zeros = []
 
@@ -50,7 +49,7 @@ class Rounded:
 
     def leave(self) -> None:
         """Take the rounding back, if there is one."""
-        for tensor, exact in zip(self._weights.local(), self._exact):
+        for tensor, exact in zip(self._weights.local(), self._exact, strict=False):
             tensor.copy_(exact)
         self._exact = []
 

@@ -21,7 +21,7 @@ _CHUNK = 1 << 17  # weights of a piece on a processor: it and what is computed o
 class Weights:
     """The parameters that take part; each tied one once.
 
-    names: of each, its first. parameters: float32, of two or more dimensions. count: of their elements, over all shards.
+    names: of each, its first. parameters: float32, of two or more dimensions. count: of their elements, in all shards.
     """
 
     names: tuple[str, ...]
@@ -32,7 +32,7 @@ class Weights:
     def of(cls, model: nn.Module, only: tuple[str, ...], exempt: tuple[str, ...]) -> Weights:
         """Those of the model's trainable floating-point parameters that pack would prune and that the globs select.
 
-        Raises SourceError if none takes part, if one is of less than 32 bits or the model is an adapter on a frozen one.
+        Raises SourceError if none takes part, if one has fewer than 32 bits, or for a low-rank adapter.
         """
         names: dict[nn.Parameter, list[str]] = {}
         for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -59,7 +59,9 @@ class Weights:
                     "the model in float32 and train with autocast (--bf16 or --fp16)"
                 )
         if len({(p.device_mesh, p.placements) if isinstance(p, DTensor) else None for p in chosen}) > 1:
-            raise SourceError("some parameters are sharded and others are not, or not alike; shard the whole model alike")
+            raise SourceError(
+                "some parameters are sharded and others are not, or not alike; shard the whole model alike"
+            )
         return cls(tuple(chosen.values()), tuple(chosen), sum(parameter.numel() for parameter in chosen))
 
     @property
@@ -117,7 +119,7 @@ class Weights:
 
 def _prunable(parameter: nn.Parameter) -> bool:
     floating = parameter.requires_grad and parameter.is_floating_point()
-    return floating and parameter.ndim > 1 and parameter.numel() >= FEWEST_WEIGHTS
+    return bool(floating and parameter.ndim > 1 and parameter.numel() >= FEWEST_WEIGHTS)
 
 
 def _exempt(names: list[str], exempt: tuple[str, ...]) -> bool:
