@@ -57,7 +57,7 @@ def read_config(directory: Path, trust_remote_code: bool) -> Any:
 
 
 def load_config(directory: Path, trust_remote_code: bool) -> Any:
-    """The transformers configuration of a model directory.
+    """The transformers configuration of a model directory, or in a file like config.json.
 
     Raises ExportError if transformers does not know the model, or knows it only by code that the folder brings,
     SourceError if config.json holds what cannot be, or the model is quantised.
@@ -75,11 +75,16 @@ def load_config(directory: Path, trust_remote_code: bool) -> Any:
     return config
 
 
+def config_file(model: Path) -> Path:
+    """The file that holds the configuration of a model directory; a file is one itself."""
+    return model if model.is_file() else model / CONFIG
+
+
 def _unknown(directory: Path, trust_remote_code: bool) -> ExportError | None:
     """The error for a model type that only newer or foreign code knows; None if transformers knows it."""
     from transformers import CONFIG_MAPPING
 
-    config = read_json(directory / CONFIG)
+    config = read_json(config_file(directory))
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind in CONFIG_MAPPING:
         return None
@@ -96,7 +101,7 @@ def _unusable(directory: Path, error: Exception) -> BsexportError:
     if isinstance(error, ImportError):
         return ExportError(f"{directory}: transformers lacks a library for it ({reason}); install that, or {_INSTEAD}")
     return SourceError(
-        f"{directory / CONFIG}: cannot be used ({reason}); repair it, or save or download the model again"
+        f"{config_file(directory)}: cannot be used ({reason}); repair it, or save or download the model again"
     )
 
 

@@ -47,11 +47,7 @@ class Data:
 
     def sample(self, limit: int | None, seed: int) -> Data:
         """At most `limit` of the rows, drawn at random by the seed."""
-        if limit is None or limit >= len(self.rows):
-            return self
-        with quiet():
-            drawn = self.rows.shuffle(seed=seed, keep_in_memory=True).select(range(limit), keep_in_memory=True)
-        return replace(self, rows=drawn)
+        return replace(self, rows=draw(self.rows, limit, seed))
 
     def column(self, named: str | None, usual: Sequence[str], option: str) -> str:
         """The column that the user named, or the first of the usual names that is there. Raises DataError."""
@@ -111,6 +107,14 @@ def read_data(name: str, split: str, cache: Path) -> Data:
     if len(rows) == 0:
         raise DataError(f"{name}: holds no row")
     return Data(name, split, rows, digest, running=FORMATS.get(ending, ("",))[0] == "text", cache=cache)
+
+
+def draw(rows: Any, limit: int | None, seed: int) -> Any:
+    """A datasets.Dataset of at most `limit` rows of another, drawn at random by the seed."""
+    if limit is None or limit >= len(rows):
+        return rows
+    with quiet():
+        return rows.shuffle(seed=seed, keep_in_memory=True).select(range(limit), keep_in_memory=True)
 
 
 def _ending(path: Path) -> str:

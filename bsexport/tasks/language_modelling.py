@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bsexport.errors import DataError
-from bsexport.tasks.data import Data
+from bsexport.tasks.data import Data, draw
 from bsexport.tasks.labels import Labels
 from bsexport.tasks.task import Role, Task, check_text
 
@@ -47,8 +47,19 @@ class LanguageModelling(Task):
         middle = ids[: count * size].reshape(count, size)
         ends = [np.tile(np.array(tokens, np.int64), (count, 1)) for tokens in (before, behind)]
         blocks = np.concatenate([ends[0], middle, ends[1]], axis=1)
-        special = [1] * len(before) + [0] * size + [1] * len(behind)
-        return datasets.Dataset.from_dict({"input_ids": blocks, "special_tokens_mask": [special] * count})
+        return datasets.Dataset.from_dict({"input_ids": blocks})
+
+    def examples(
+        self,
+        data: Data,
+        tokenizer: Any,
+        max_length: int,
+        labels: Labels | None,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> Any:
+        """What `encode` gives, at most `limit` blocks of it: rows drawn from a text would make no text."""
+        return draw(self.encode(data, tokenizer, max_length, labels), limit, seed)
 
 
 class CausalLanguageModelling(LanguageModelling):
@@ -86,12 +97,15 @@ class MaskedLanguageModelling(LanguageModelling):
                 f"{self.name} needs a tokenizer with a mask token, which the model's lacks; choose another --task"
             )
         masking = DataCollatorForLanguageModeling(tokenizer, mlm_probability=_MASKED)
+        before, behind = map(len, _special_tokens(tokenizer))
 
         def collate(blocks: list[Any]) -> dict[str, Any]:
             # From the batch and the seed alone: a resumed run masks the same tokens, as would any number of workers.
             content = zlib.crc32(np.array([block["input_ids"] for block in blocks], np.int64).tobytes(), seed)
             masking.generator = torch.Generator().manual_seed(content)
-            return dict(masking(blocks))
+            inside = len(blocks[0]["input_ids"]) - before - behind
+            special = [1] * before + [0] * inside + [1] * behind
+            return dict(masking([{**block, "special_tokens_mask": special} for block in blocks]))
 
         return collate
 

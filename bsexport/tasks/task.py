@@ -71,6 +71,18 @@ class Task(ABC):
     def encode(self, data: Data, tokenizer: Any, max_length: int, labels: Labels | None) -> Any:
         """The rows as a datasets.Dataset of what `collator` takes, at most max_length tokens each."""
 
+    def examples(
+        self,
+        data: Data,
+        tokenizer: Any,
+        max_length: int,
+        labels: Labels | None,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> Any:
+        """What `encode` gives, of at most `limit` rows that the seed draws."""
+        return self.encode(data.sample(limit, seed), tokenizer, max_length, labels)
+
     @abstractmethod
     def collator(self, tokenizer: Any, model: Any, seed: int) -> Callable[[list[Any]], dict[str, Any]]:
         """What makes a batch of encoded rows. It draws no random number from a generator that others use."""
