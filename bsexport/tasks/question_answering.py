@@ -13,14 +13,14 @@ from bsexport.tasks.data import Data
 from bsexport.tasks.labels import Labels
 from bsexport.tasks.task import Role, Task, check_text
 
-_STRIDE = 0.5  # of max_length: how far the windows that a long passage is cut into overlap, at most
+_STRIDE = 0.5  # of a window of a long passage: how much of it is in the next one, too
 
 
 class QuestionAnswering(Task):
     """Columns: text, the passage; pair, the question; label, the answer: its text, or SQuAD's {text, answer_start}.
 
     A long passage is cut into overlapping windows, and the first that holds the whole answer is taken. What has no
-    answer, as in SQuAD 2, points to the first token of the first window.
+    answer, as in SQuAD 2, or one that no window holds, points to the first token of the first window.
     """
 
     name = "question-answering"
@@ -94,7 +94,8 @@ def _windows(data: Data, tokenizer: Any, questions: list[str], passages: list[st
 
 def _stride(tokenizer: Any, questions: list[str], max_length: int) -> int:
     """Half of what the longest question of the batch leaves to the passage."""
-    longest = max(map(len, tokenizer([question.strip() for question in questions])["input_ids"]))
+    asked = tokenizer([question.strip() for question in questions], add_special_tokens=False)["input_ids"]
+    longest = max(map(len, asked))
     return max(0, int((max_length - longest - tokenizer.num_special_tokens_to_add(pair=True)) * _STRIDE))
 
 
