@@ -177,8 +177,8 @@ def attach(
 ) -> Constraint:
     """Constrain a model's weights while this optimizer trains them: the one line for a training loop of one's own.
 
-    steps: of the optimizer in the whole run, the settle phase included. state: that of the constraint of the run that is
-    resumed, whose weights and optimizer's state are loaded already. For the in-loss form, add `loss()` of what is
+    steps: of the optimizer in the whole run, the settle phase included. state: that of the constraint of the run that
+    is resumed, whose weights and optimizer's state are loaded already. For the in-loss form, add `loss()` of what is
     returned to each batch's loss. A model that is sharded (fully_shard) or wrapped is attached after that.
     Raises SourceError if no parameter can take part, RecipeError if the settle phase leaves no steps, TargetError if a
     target lies behind; and TargetError from the rate's last step if its target was missed.
