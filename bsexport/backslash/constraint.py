@@ -14,9 +14,9 @@ from bsexport.backslash.quantile import Histogram
 from bsexport.backslash.recipe import Rate
 from bsexport.backslash.settle import Frozen, Rounded, zero_below
 from bsexport.backslash.weights import Weights
-from bsexport.errors import TargetError
+from bsexport.errors import RecipeError, TargetError
 
-_LOOK_EVERY = 10  # steps between two looks at what takes histograms of all weights
+_PRUNE_EVERY = 10  # steps, in gradual pruning
 _SPARSITY_TOLERANCE = 0.01
 _BITS_TOLERANCE = 0.02  # of the target
 
@@ -30,13 +30,26 @@ class Constraint:
     weights: those that take part. rate: the recipe. steps: of the whole run. done: those that are over.
     """
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Rate, steps: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        recipe: Rate,
+        steps: int,
+        state: dict[str, Any] | None = None,
+    ) -> None:
         self.weights = Weights.of(model, recipe.only, recipe.exempt)
-        self.rate, self.steps, self.done = recipe, steps, 0
-        self.rate_steps = max(steps - recipe.settle, 0)
+        self.rate, self.steps = recipe, steps
+        self.rate_steps = steps - recipe.settle
+        if self.rate_steps < 1:
+            raise RecipeError(f"settle {recipe.settle} leaves none of {steps} steps for the rate: take fewer")
         self.pull = Pull(self.weights, recipe, optimizer, self.rate_steps)
-        self._start = self._reached() if recipe.weight.is_target else 0.0
-        self._strength = 0.0
+        if state is None:
+            self.done, self._start = 0, self._reached() if recipe.weight.is_target else 0.0
+            self._check_target_ahead()
+        else:
+            self.done, self._start = state["done"], state["start"]
+            self.pull.unit = torch.tensor(state["unit"], dtype=torch.float64, device=self.weights.device)
         self._frozen, self._rounded = Frozen(self.weights), Rounded(self.weights, recipe.step)
         self._handles = [
             optimizer.register_step_pre_hook(lambda *_: self._before_step()),
@@ -52,18 +65,7 @@ class Constraint:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs beside the weights, as plain JSON values."""
-        return {
-            "done": self.done,
-            "unit": self.pull.unit.tolist(),
-            "start": self._start,
-            "strength": self._strength,
-        }
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go on where a run was whose `state` this is, and whose weights the model has."""
-        self.done, self._start, self._strength = state["done"], state["start"], state["strength"]
-        self.pull.unit = torch.tensor(state["unit"], dtype=torch.float64, device=self.weights.device)
-        self.pull.estimate()
+        return {"done": self.done, "start": self._start, "unit": self.pull.unit.tolist()}
 
     @property
     def settling(self) -> bool:
@@ -107,17 +109,14 @@ class Constraint:
 
     def _constrain(self) -> None:
         kind, form = self.rate.weight.kind, self.rate.form
-        if form == "gradual" and (self.done % _LOOK_EVERY == 0 or self.done + 1 == self.rate_steps):
+        if form == "gradual" and (self.done % _PRUNE_EVERY == 0 or self.done + 1 == self.rate_steps):
             self._prune(self._wanted(self.done))
         if form not in ("proximal", "decoupled"):
             return
         if kind == "target-sparsity":
             self.pull.reach_sparsity(self._wanted(self.done))
         elif kind == "target-bits":
-            if self.done % _LOOK_EVERY == 0:
-                ahead = min(_LOOK_EVERY, self.rate_steps - self.done)
-                self._strength = self.pull.reach_bits(self._wanted(self.done + ahead - 1), ahead)
-            self.pull.apply_strength(self._strength)
+            self.pull.reach_bits(self._wanted(self.done))
         else:
             self.pull.apply(self.done)
 
@@ -138,6 +137,25 @@ class Constraint:
                 magnitudes.add(part.abs())
         zero_below(self.weights, magnitudes.quantile(share, self.weights.reduce))
 
+    def _check_target_ahead(self) -> None:
+        kind, value = self.rate.weight.kind, self.rate.weight.value
+        if (kind == "target-bits" and self._start < value) or (kind == "target-sparsity" and self._start > value):
+            raise TargetError(
+                f"{kind} {value:g} cannot be reached: the weights are at {self._start:.3f} already, and the rate only "
+                "leads away from there; choose a target beyond that"
+            )
+
+    def _check_target_reached(self) -> None:
+        kind, value, reached = self.rate.weight.kind, self.rate.weight.value, self._reached()
+        missed = (
+            reached > value * (1 + _BITS_TOLERANCE) if kind == "target-bits" else reached < value - _SPARSITY_TOLERANCE
+        )
+        if missed:
+            raise TargetError(
+                f"{kind} {value:g} was not reached: the weights came to {reached:.3f} in {self.rate_steps} steps; "
+                "give more steps, or a nearer target"
+            )
+
     def _begin_to_settle(self) -> None:
         weight = self.rate.weight
         if self.rate.form == "none":
@@ -145,24 +163,24 @@ class Constraint:
         if self.rate.form == "oneshot":
             self._prune(weight.value)
         if weight.is_target:
-            reached, tolerance = self._reached(), _SPARSITY_TOLERANCE
-            missing = weight.value - reached
-            if weight.kind == "target-bits":
-                missing, tolerance = -missing, _BITS_TOLERANCE * weight.value
-            if missing > tolerance:
-                raise TargetError(
-                    f"{weight.kind} {weight.value:g} was not reached: the weights came to {reached:.3f} in "
-                    f"{self.rate_steps} steps; give more steps, a larger learning rate or a nearer target"
-                )
-        if self.rate.freeze:
+            self._check_target_reached()
+        if self.rate.freeze and self.rate.settle:
             zero_below(self.weights, self.rate.step / 2)
 
 
-def attach(model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Rate, steps: int) -> Constraint:
+def attach(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recipe: Rate,
+    steps: int,
+    state: dict[str, Any] | None = None,
+) -> Constraint:
     """Constrain a model's weights while this optimizer trains them: the one line for a training loop of one's own.
 
-    steps: of the optimizer in the whole run, the settle phase included. For the in-loss form, add `loss()` of what is
+    steps: of the optimizer in the whole run, the settle phase included. state: that of the constraint of the run that
+    is resumed, whose weights and optimizer's state are loaded already. For the in-loss form, add `loss()` of what is
     returned to each batch's loss. A model that is sharded (fully_shard) or wrapped is attached after that.
-    Raises SourceError if no parameter can take part, and later, from a step, TargetError.
+    Raises SourceError if no parameter can take part, RecipeError if the settle phase leaves no steps, TargetError if a
+    target lies behind; and TargetError from the rate's last step if its target was missed.
     """
-    return Constraint(model, optimizer, recipe, steps)
+    return Constraint(model, optimizer, recipe, steps, state)

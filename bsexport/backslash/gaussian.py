@@ -1,8 +1,8 @@
 """The generalized Gaussian distribution that BackSlash models weights with (paper, equations 1 to 4 and 8).
 
 f(x) = C1 exp(-C2 |x|^nu), C1 = nu gamma / (2 Gamma(1/nu)), C2 = gamma^nu, with nu the shape (2: Gaussian, 1: Laplace)
-and 1/gamma the scale; gamma = sqrt(Gamma(3/nu) / Gamma(1/nu)) / sigma. Everything is on tensors, of any shape and device,
-without a transfer to the host, so that a training step may use it.
+and 1/gamma the scale; gamma = sqrt(Gamma(3/nu) / Gamma(1/nu)) / sigma. Everything is on tensors, of any shape and
+device, without a transfer to the host, so that a training step may use it.
 """
 
 from __future__ import annotations

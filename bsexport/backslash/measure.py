@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,36 +31,29 @@ class Measurement:
 def measure(weights: Weights, step: float) -> Measurement:
     """Look at the weights as they are, with this quantiser step."""
     sums = weights.sums().sum(0) / weights.count
-    zeros = torch.zeros(2, dtype=torch.float64, device=weights.device)
-    magnitudes = list(sample_magnitudes(weights))
-    for _, part in magnitudes:
-        zeros += torch.stack([(part < step / 2).sum(), torch.tensor(part.numel(), device=part.device)])
-    weights.reduce(zeros)
+    stride = max(1, weights.count // _SAMPLE)
+    sample = [local.flatten()[::stride].abs() for local in weights.local()]
+    indices = torch.cat([torch.full_like(part, index, dtype=torch.int64) for index, part in enumerate(sample)])
+    magnitudes = torch.cat(sample)
+    zeros = torch.stack([(magnitudes < step / 2).sum(), torch.tensor(magnitudes.numel(), device=weights.device)])
+    found, looked_at = weights.reduce(zeros)
     return Measurement(
         shape=float(gaussian.shape_by_moments(sums[0], sums[1])),
-        sparsity=float(zeros[0] / zeros[1]),
-        bits=magnitude_entropy(magnitudes, step, weights),
+        sparsity=float(found / looked_at),
+        bits=float(magnitude_entropy(indices, magnitudes, step, weights)),
     )
 
 
-def sample_magnitudes(weights: Weights) -> Iterable[tuple[int, Tensor]]:
-    """Index of the parameter, and magnitudes of evenly spaced weights of it."""
-    stride = max(1, weights.count // _SAMPLE)
-    for index, local in enumerate(weights.local()):
-        yield index, local.flatten()[::stride].abs()
-
-
-def magnitude_entropy(magnitudes: Iterable[tuple[int, Tensor]], step: float, weights: Weights) -> float:
+def magnitude_entropy(indices: Tensor, magnitudes: Tensor, step: float, weights: Weights) -> Tensor:
     """Zeroth-order entropy of levels whose signs are even, in bits/weight: of each parameter's levels, then averaged.
 
-    magnitudes: a parameter's index and some of its magnitudes, any number of times.
+    indices: of each magnitude's parameter, int64. The result is a scalar; it is that of all shards.
     """
-    counts = torch.zeros((len(weights.names), _LARGEST_LEVEL + 1), dtype=torch.float64, device=weights.device)
-    for index, part in magnitudes:
-        levels = torch.round(part / step).clamp_(max=_LARGEST_LEVEL).long()
-        counts[index].scatter_add_(0, levels, torch.ones_like(levels, dtype=torch.float64))
-    weights.reduce(counts)
-    totals = counts.sum(1, keepdim=True).clamp_min(1)
-    shares = counts / totals
-    bits = -torch.special.xlogy(shares, shares).sum(1) / torch.log(torch.tensor(2.0)) + (1 - shares[:, 0])
-    return float((bits * totals[:, 0]).sum() / totals.sum())
+    levels = torch.round(magnitudes / step).nan_to_num_(0).clamp_(max=_LARGEST_LEVEL).long()
+    counts = torch.zeros(len(weights.names) * (_LARGEST_LEVEL + 1), dtype=torch.float64, device=weights.device)
+    counts.scatter_add_(0, indices * (_LARGEST_LEVEL + 1) + levels, torch.ones_like(levels, dtype=torch.float64))
+    counts = weights.reduce(counts).view(len(weights.names), -1)
+    totals = counts.sum(1)
+    shares = counts / totals.clamp_min(1)[:, None]
+    bits = -torch.special.xlogy(shares, shares).sum(1) / math.log(2) + 1 - shares[:, 0]
+    return (bits * totals).sum() / totals.sum()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
@@ -13,8 +16,10 @@ from bsexport.backslash.weights import Weights
 
 _LARGEST_FACTOR = 10.0  # of Adam's metric: rows that no batch has touched have no second moment
 _SECOND_MOMENT = "exp_avg_sq"  # where torch's optimizers of the Adam family keep it
-_SAMPLE = 1 << 20  # weights that a step's strength is found from
-_BISECTIONS = 20
+_SPARSITY_SAMPLE = 1 << 20  # weights that the strength of a step towards a target sparsity is found from
+_BITS_SAMPLE = 1 << 17
+_STRENGTHS = (1e-7, 10.0)  # between which that for a target entropy is sought
+_BISECTIONS = 16
 
 Pieces = list[list[Tensor]]
 
@@ -63,36 +68,24 @@ class Pull:
     def reach_sparsity(self, share: float) -> None:
         """Pull the weights, in place, as hard as it takes for this share of them to be zero at the recipe's step."""
         scores = Histogram(self.weights.device)
-        for _, magnitudes, pulls in self._sample():
-            for magnitude, pull in zip(magnitudes, pulls, strict=True):
-                scores.add((magnitude - self.recipe.step / 2).clamp_min_(0) / pull)
+        for _, magnitudes, pulls in _flat(self._sample(_SPARSITY_SAMPLE)):
+            scores.add((magnitudes - self.recipe.step / 2).clamp_min_(0) / pulls)
         self._apply(self._logs_at(scores.quantile(share, self.weights.reduce)))
 
-    def reach_bits(self, bits: float, steps: int) -> float:
-        """The strength at which so many steps lead to this entropy at the recipe's step, in bits/weight."""
-        sample = [
-            (index, magnitude, pull)
-            for indices, magnitudes, pulls in self._sample()
-            for index, magnitude, pull in zip(indices, magnitudes, pulls, strict=True)
-        ]
+    def reach_bits(self, bits: float) -> None:
+        """Pull the weights, in place, as hard as it takes for this entropy at the recipe's step, in bits/weight.
 
-        def entropy(strength: float) -> float:
-            moved = ((index, (magnitude - strength * pull).clamp_min_(0)) for index, magnitude, pull in sample)
-            return magnitude_entropy(moved, self.recipe.step, self.weights)
-
-        low, high = 0.0, 1.0
-        if entropy(low) <= bits:
-            return low
-        while entropy(high) > bits and high < 1e6:
-            low, high = high, 4 * high
+        The strength is sought by bisection of its logarithm, on a sample and without a transfer to the host.
+        """
+        sample = self._sample(_BITS_SAMPLE)
+        indices, magnitudes, pulls = (torch.cat(of) for of in zip(*_flat(sample), strict=True))
+        low, high = (torch.tensor(math.log(strength), device=indices.device) for strength in _STRENGTHS)
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
-            low, high = (middle, high) if entropy(middle) > bits else (low, middle)
-        return high / steps
-
-    def apply_strength(self, strength: float) -> None:
-        """Pull the weights, in place: one of the size of the rms by so many times that."""
-        self._apply(self._logs_at(torch.tensor(strength, dtype=torch.float64, device=self.weights.device)))
+            moved = (magnitudes - torch.exp(middle) * pulls).clamp_min_(0)
+            above = magnitude_entropy(indices, moved, self.recipe.step, self.weights) > bits
+            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+        self._apply(self._logs_at(torch.exp(high).double()))
 
     def _apply(self, logs: Tensor) -> None:
         second, scale = self._second_moments()
@@ -104,17 +97,15 @@ class Pull:
             else:
                 rate.decouple(piece, pulls)
 
-    def _sample(self) -> list[tuple[list[int], list[Tensor], list[Tensor]]]:
-        """Parameters' indices, magnitudes, and pulls at strength 1, of evenly spaced weights."""
-        stride = max(1, self.weights.count // _SAMPLE)
+    def _sample(self, count: int) -> Iterator[tuple[list[int], list[Tensor], list[Tensor]]]:
+        """Parameters' indices, magnitudes, and pulls at strength 1, of about so many evenly spaced weights."""
+        stride = max(1, self.weights.count // count)
         logs = self._logs_at(torch.ones((), dtype=torch.float64, device=self.weights.device))
         second, scale = self._second_moments()
-        made = []
         for indices, parts in self.weights.pieces(*second):
             piece, *moments = [[tensor.flatten()[::stride] for tensor in part] for part in parts]
             magnitudes = list(torch._foreach_abs(piece))
-            made.append((indices, magnitudes, self._pulls(indices, magnitudes, moments, logs, scale)))
-        return made
+            yield indices, magnitudes, self._pulls(indices, magnitudes, moments, logs, scale)
 
     def _pulls(
         self, indices: list[int], magnitudes: list[Tensor], moments: Pieces, logs: Tensor, scale: Tensor
@@ -165,3 +156,10 @@ class Pull:
             case _:
                 scale = gaussian.bits_scale(self.shapes, self.rms)
                 return torch.log(value * part * scale * self.shapes / self.weights.count)
+
+
+def _flat(sample: Iterable[tuple[list[int], list[Tensor], list[Tensor]]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """A parameter's index for each of its weights, their magnitudes and their pulls."""
+    for indices, magnitudes, pulls in sample:
+        for index, magnitude, pull in zip(indices, magnitudes, pulls, strict=True):
+            yield torch.full_like(magnitude, index, dtype=torch.int64), magnitude.flatten(), pull.flatten()

@@ -28,7 +28,7 @@ class Weight:
     - "lambda": the paper's lambda of equation 6. "per-weight": lambda / N, N the number of weights that take part.
     - "bits": loss in nats per bit/weight, of the rate in bits (`normalise` is then "bits").
     - "target-bits": entropy in bits/weight at the recipe's step, "target-sparsity": share of zeros at that step; each
-      step's pull is the one that leads there along a schedule.
+      step's pull is the one that leads there along a schedule. For the proximal form.
 
     Raises RecipeError for a value that cannot be used.
     """
@@ -82,8 +82,8 @@ class Rate:
         code); "proximal": the same, but what would cross zero stops there; "gradual" and "oneshot": magnitude pruning
         to the target sparsity, little by little or at once before the settle phase; "none": neither.
     weight: see Weight.
-    shape: of the rate's generalized Gaussian: estimated before each step, for each "tensor" or for all of them ("global", the
-        paper's), or a fixed number: 0.5, 1 and 2 make it an L0.5, L1 or L2 penalty.
+    shape: of the rate's generalized Gaussian: estimated before each step, for each "tensor" or for all of them
+        together ("global", the paper's), or a fixed number: 0.5, 1 and 2 make it an L0.5, L1 or L2 penalty.
     normalise: "paper": equation 5; "bits": times gamma^nu log2(e), which makes it bits.
     metric: "plain", or "adam": pulled in the metric of Adam's second moments, so that weights whose gradients are small
         go first.
@@ -132,8 +132,10 @@ class Rate:
             raise RecipeError(f"settle {self.settle} cannot be used: expected a number of steps from 0 up")
         if self.form in RIVALS and self.weight.kind != "target-sparsity":
             raise RecipeError(f"form {self.form} prunes to a share of zeros: give a target-sparsity")
-        if self.form == "loss" and (self.weight.kind == "pull" or self.weight.is_target or self.metric != "plain"):
+        if self.form == "loss" and (self.weight.kind == "pull" or self.metric != "plain"):
             raise RecipeError("form loss takes a weight per loss: give lambda, per-weight or bits, and metric plain")
+        if self.weight.is_target and self.form not in ("proximal", *RIVALS):
+            raise RecipeError(f"a target is held by weights that stop at zero: form {self.form} has none; use proximal")
         if (self.weight.kind == "bits") != (self.normalise == "bits"):
             raise RecipeError("a weight in bits and normalise bits go together: give both or neither")
         object.__setattr__(self, "step", nearest_step(self.step))

@@ -1,9 +1,7 @@
-"""BackSlash in a transformers Trainer: a callback for the forms that follow the optimizer, a mixin for the in-loss form.
+"""BackSlash in a transformers Trainer: a callback that follows its optimizer, and a mixin for what enters the loss.
 
-Trainer(..., callbacks=[BackSlashCallback(Rate(...))])
-
-class BackSlashTrainer(BackSlashMixin, Trainer): ...
-BackSlashTrainer(..., rate=Rate(...), teacher=model)
+`Trainer(..., callbacks=[BackSlashCallback(Rate(...))])`, or `class BackSlashTrainer(BackSlashMixin, Trainer)` and then
+`BackSlashTrainer(..., rate=Rate(...), teacher=model)`.
 """
 
 from __future__ import annotations
@@ -34,11 +32,10 @@ class BackSlashCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         self.rate = rate if isinstance(rate, Rate) else Rate.from_json(rate)
         self.constraint: Constraint | None = None
         self.history: list[dict[str, float]] = []
-        self.saved: dict[str, Any] | None = None
 
     def state(self) -> dict[str, Any]:
         """What transformers writes into a checkpoint, and makes this callback of again."""
-        saved = self.constraint.state() if self.constraint else self.saved
+        saved = self.constraint.state() if self.constraint else None
         return {"args": {"rate": self.rate.to_json()}, "attributes": {"saved": saved, "history": self.history}}
 
     def on_train_begin(
@@ -46,11 +43,11 @@ class BackSlashCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
     ) -> None:
         """Attach to the model and the optimizer, where the checkpoint left off if there is one."""
         inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper runs no hooks of its own
-        self.constraint = Constraint(model, inner, self.rate, state.max_steps)
-        if state.global_step:
-            if self.saved is None:
-                raise RecipeError("the checkpoint holds no state of the rate: it is of a run without it")
-            self.constraint.resume(self.saved)
+        saved = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {})
+        if state.global_step and not saved.get("saved"):
+            raise RecipeError("the checkpoint holds no state of the rate: it is of a run without it")
+        self.history = saved.get("history", [])
+        self.constraint = Constraint(model, inner, self.rate, state.max_steps, saved.get("saved"))
 
     def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, Any], **_: Any) -> None:
         """Add the figures to the Trainer's logs."""

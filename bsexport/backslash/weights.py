@@ -94,8 +94,9 @@ class Weights:
         """The sums of |w| and of w^2 of each parameter, float64 [parameters, 2], over all shards."""
         sums = torch.zeros((len(self.parameters), 2), dtype=torch.float64, device=self.device)
         for indices, (piece,) in self.pieces():
-            magnitudes, norms = torch._foreach_norm(piece, 1), torch._foreach_norm(piece, 2)
-            sums[indices] += torch.stack([torch.stack(magnitudes), torch.stack(norms).square()], 1)
+            magnitudes = [magnitude.sum(dtype=torch.float64) for magnitude in torch._foreach_abs(piece)]
+            squares = [torch.linalg.vecdot(part.flatten(), part.flatten()) for part in piece]
+            sums[indices] += torch.stack([torch.stack(magnitudes), torch.stack(squares)], 1)
         return self.reduce(sums)
 
     def pieces(self, *others: list[Tensor]) -> Iterator[tuple[list[int], list[list[Tensor]]]]:
