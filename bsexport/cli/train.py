@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -122,6 +123,8 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     train, and so on.
     """
     first = int(os.environ.get("RANK", "0")) == 0
+    if not first:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # or else it would wait for the others before it ends
     as_json, quiet, model = options["as_json"], options["quiet"], options["model"]
     try:
         _check_installed()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bsexport.errors import RecipeError
+from bsexport.errors import RecipeError, TrainError
 from bsexport.graph.architecture import first_line
 from bsexport.quiet import quiet
 from bsexport.train.settings import EPOCHS, Settings
@@ -79,11 +80,13 @@ def training_arguments(settings: Settings, folder: Path) -> tuple[Any, dict[str,
     """
     decisive = _decisive(settings)
     with quiet():
+        import torch
         from transformers import TrainingArguments
         from transformers.integrations import is_tensorboard_available
 
         others = {
             "output_dir": str(folder),
+            "use_cpu": not torch.accelerator.is_available(),  # or else processes on CPUs would not find each other
             "report_to": ["tensorboard"] if is_tensorboard_available() else [],
             "logging_steps": LOGS,
             "logging_first_step": True,
@@ -94,9 +97,15 @@ def training_arguments(settings: Settings, folder: Path) -> tuple[Any, dict[str,
             "restore_callback_states_from_checkpoint": True,
         }
         try:
-            return TrainingArguments(**others | decisive), decisive
+            arguments = TrainingArguments(**others | decisive)
+            processes = arguments.world_size
         except Exception as error:  # whatever combination it does not like
             raise RecipeError(f"transformers does not take these options: {first_line(error)}") from error
+    if processes != (launched := int(os.environ.get("WORLD_SIZE", "1"))):
+        raise TrainError(
+            f"{launched} processes were started, but accelerate sees {processes}; check how they are launched"
+        )
+    return arguments, decisive
 
 
 def _decisive(settings: Settings) -> dict[str, Any]:

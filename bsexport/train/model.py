@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ def _tokenizer(name: str, place: Path) -> Any:
         raise SourceError(
             f"{name}: no tokenizer can be loaded from {folder} ({first_line(error)}); save one there"
         ) from error
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # where files lack, transformers may make an empty one
+        raise SourceError(f"{name}: the tokenizer in {folder} has no words; save the model's tokenizer there")
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise SourceError(f"{name}: its tokenizer has neither a padding token nor an end token to pad with")
@@ -162,6 +165,21 @@ def load_teacher(name: str, pupil: Origin, labels: Labels | None) -> Any:
     if origin.tokenizer.get_vocab() != pupil.tokenizer.get_vocab():
         raise SourceError(f"{name}: the teacher's tokenizer is another than that of {pupil.name}")
     return load(origin, labels)[0]
+
+
+def counts_items(model: Any, batch: dict[str, Any]) -> bool:
+    """Whether the model divides the loss of a batch by the number of labels that it is told.
+
+    transformers takes that from the signature of `forward`, which is wrong for models such as BERT's classifiers: they
+    take the number and leave it unused, and their loss would be multiplied by the micro-batches and the processes.
+    """
+    taken = inspect.signature(model.forward).parameters
+    if "labels" not in batch or not any(each.kind == each.VAR_KEYWORD for each in taken.values()):
+        return False
+    inputs = {name: value for name, value in batch.items() if name in taken}
+    with torch.no_grad():
+        once, twice = (model(**inputs, num_items_in_batch=torch.tensor(count)).loss for count in (1, 2))
+    return bool((once - twice).abs() > 0)
 
 
 def digest(model: Any) -> str:

@@ -24,7 +24,7 @@ from bsexport.tasks.data import Data, read_data
 from bsexport.tasks.labels import Labels
 from bsexport.tasks.task import Task
 from bsexport.train.arguments import training_arguments
-from bsexport.train.model import Origin, digest, load, load_teacher, open_origin
+from bsexport.train.model import Origin, counts_items, digest, load, load_teacher, open_origin
 from bsexport.train.plot import PLOT, plot
 from bsexport.train.record import (
     FORMAT,
@@ -40,6 +40,8 @@ from bsexport.train.settings import Settings
 from bsexport.train.trainer import Progress, RateTrainer
 from bsexport.train.working import Working
 
+_LOOKED_AT = 4  # rows, to see how the model takes its loss
+
 
 def train(settings: Settings, *, progress: TextIO | None = None) -> dict[str, Any]:
     """Train a model under a rate and write its directory; returns the record that is in it as backslash.json.
@@ -50,8 +52,7 @@ def train(settings: Settings, *, progress: TextIO | None = None) -> dict[str, An
     """
     writes = int(os.environ.get("RANK", "0")) == 0
     working = Working(settings.out, resume=settings.resume, force=settings.force)
-    if writes:
-        working.check()
+    working.check()
     arguments, decisive = training_arguments(settings, working.path)
     entered: AbstractContextManager[Any] = working if writes else contextlib.nullcontext()
     with entered:
@@ -87,13 +88,17 @@ def prepare(
     with arguments.main_process_first():
         rows = task.examples(data, origin.tokenizer, max_length, labels, settings.limit, settings.seed)
         eval_rows = _eval_rows(eval_data, origin, settings, labels, max_length)
+    collator = task.collator(origin.tokenizer, model, settings.seed)
+    model.accepts_loss_kwargs = counts_items(
+        model.eval(), collator(list(rows.select(range(min(len(rows), _LOOKED_AT)))))
+    )
     trainer = RateTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
         eval_dataset=eval_rows,
         processing_class=origin.tokenizer,
-        data_collator=task.collator(origin.tokenizer, model, settings.seed),
+        data_collator=collator,
         compute_metrics=task.metrics,
         preprocess_logits_for_metrics=task.predict,
         rate=settings.rate,

@@ -24,6 +24,7 @@ class RateTrainer(BackSlashMixin, Trainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, working: Working | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.uses_cache = kwargs["model"].config.use_cache
         self.finite = Finite()
         self.remove_callback(PrinterCallback)
         self.add_callback(self.finite)
@@ -34,6 +35,13 @@ class RateTrainer(BackSlashMixin, Trainer):  # type: ignore[misc]
         loss = super().training_step(*args, **kwargs)
         self.finite.see(loss, self.state.global_step + 1)
         return loss
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        """As Trainer's, with the configuration as it was before Trainer switched the cache off."""
+        config = self.model.config
+        during, config.use_cache = config.use_cache, self.uses_cache
+        super().save_model(*args, **kwargs)
+        config.use_cache = during
 
     def restore(self, checkpoint: Path) -> None:
         """Be as after training, from a checkpoint of the last step."""
