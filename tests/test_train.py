@@ -59,10 +59,10 @@ def test_a_run_leaves_a_directory_for_transformers_and_pack(bert: Path, data: Pa
     out = tmp_path / "out"
     options = ("--pull", "0.7", "--settle-steps", "10", "--step", "2^-5", "--seed", "3", "--weight-decay", "0.01")
     result = bsexport(
-        "train", bert, "--data", data, "--eval-data", data, "-o", out, "--steps", 80, "--lr", "3e-3", *options
+        "train", bert, "--data", data, "--eval-data", data, "-o", out, "--steps", 120, "--lr", "5e-3", *options
     )
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.startswith(f"{bert} -> {out}\nsteps                   80\n")
+    assert result.stdout.startswith(f"{bert} -> {out}\nsteps                   120\n")
     assert names(tmp_path) == ["data.jsonl", "out"]
     assert {"backslash.json", "backslash.svg", "config.json", "model.safetensors", "tokenizer.json"} <= set(names(out))
     assert "training_args.bin" not in names(out)
@@ -72,10 +72,10 @@ def test_a_run_leaves_a_directory_for_transformers_and_pack(bert: Path, data: Pa
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     record = record_of(out)
     assert Rate.from_json(record["rate"]) == Rate(weight=Weight("pull", 0.7), settle=10, step=2**-5)
-    assert (record["steps"], record["seed"], record["task"]) == (80, 3, "text-classification")
+    assert (record["steps"], record["seed"], record["task"]) == (120, 3, "text-classification")
     assert record["arguments"]["weight_decay"] == 0.01
     assert (record["data"]["rows"], record["data"]["columns"]) == (36, {"text": "text", "label": "label"})
-    assert [row["step"] for row in record["curve"]] == list(range(1, 81))
+    assert [row["step"] for row in record["curve"]] == [1, *range(2, 121, 2)]  # each hundredth of the run, rounded up
     assert {"loss", "shape", "sparsity", "bits", "learning_rate"} <= set(record["curve"][0])
     assert record["curve"][-1]["sparsity"] > record["curve"][0]["sparsity"] + 0.1
     assert record["final"]["accuracy"] == record["evaluations"][-1]["accuracy"] > 0.9

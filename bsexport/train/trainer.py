@@ -15,6 +15,7 @@ from bsexport.backslash.trainer import BackSlashMixin
 from bsexport.errors import TrainError
 from bsexport.train.working import Working
 
+_SWITCHED = ("use_cache",)  # what Trainer changes in a model's configuration
 _NEVER = torch.iinfo(torch.int64).max
 _REDRAW = 0.1  # seconds between two states of the line of progress
 
@@ -22,9 +23,9 @@ _REDRAW = 0.1  # seconds between two states of the line of progress
 class RateTrainer(BackSlashMixin, Trainer):  # type: ignore[misc]
     """The Trainer of a run. working: its directory, in the process that writes; None in the others."""
 
-    def __init__(self, *args: Any, working: Working | None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.uses_cache = kwargs["model"].config.use_cache
+    def __init__(self, *args: Any, model: Any, working: Working | None, **kwargs: Any) -> None:
+        self._settings = {name: getattr(model.config, name) for name in _SWITCHED if hasattr(model.config, name)}
+        super().__init__(*args, model=model, **kwargs)
         self.finite = Finite()
         self.remove_callback(PrinterCallback)
         self.add_callback(self.finite)
@@ -37,11 +38,11 @@ class RateTrainer(BackSlashMixin, Trainer):  # type: ignore[misc]
         return loss
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
-        """As Trainer's, with the configuration as it was before Trainer switched the cache off."""
-        config = self.model.config
-        during, config.use_cache = config.use_cache, self.uses_cache
+        """As Trainer's, with the model's configuration as it was before Trainer changed it for training."""
+        during = {name: getattr(self.model.config, name) for name in self._settings}
+        self.model.config.update(self._settings)
         super().save_model(*args, **kwargs)
-        config.use_cache = during
+        self.model.config.update(during)
 
     def restore(self, checkpoint: Path) -> None:
         """Be as after training, from a checkpoint of the last step."""
