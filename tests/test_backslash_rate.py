@@ -32,8 +32,9 @@ def test_its_gradient_is_that_of_finite_differences(shape):
 
 
 def test_a_pull_is_the_factor_times_the_clipped_power():
-    law = [[doubles(math.log(0.01)).squeeze()], [doubles(-0.5).squeeze()], [doubles(0.75).squeeze()]]
-    (found,) = rate.pulls([doubles(0.25, 3.25)], law)
+    logs = math.log2(0.01), -0.5 * math.log2(math.e), 0.75
+    law = [[doubles(value).squeeze()] for value in logs]
+    (found,) = rate.pulls([doubles(0.25, 3.25)], *law)
     assert found.tolist() == pytest.approx([0.01, 0.005])
 
 

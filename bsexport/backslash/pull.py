@@ -12,16 +12,14 @@ from bsexport.backslash import gaussian, rate, schedule
 from bsexport.backslash.measure import magnitude_entropy
 from bsexport.backslash.quantile import Histogram
 from bsexport.backslash.recipe import Rate
-from bsexport.backslash.weights import Weights
+from bsexport.backslash.weights import Weights, local
 
 _LARGEST_FACTOR = 10.0  # of Adam's metric: rows that no batch has touched have no second moment
 _SECOND_MOMENT = "exp_avg_sq"  # where torch's optimizers of the Adam family keep it
-_SPARSITY_SAMPLE = 1 << 20  # weights that the strength of a step towards a target sparsity is found from
+_SPARSITY_SAMPLE = 1 << 18  # weights that the strength of a step towards a target sparsity is found from
 _BITS_SAMPLE = 1 << 17
 _STRENGTHS = (1e-7, 10.0)  # between which that for a target entropy is sought
 _BISECTIONS = 16
-
-Pieces = list[list[Tensor]]
 
 
 class Pull:
@@ -88,10 +86,10 @@ class Pull:
         self._apply(self._logs_at(torch.exp(high).double()))
 
     def _apply(self, logs: Tensor) -> None:
-        second, scale = self._second_moments()
+        second, law = self._second_moments(), self._law(logs)
         for indices, (piece, *moments) in self.weights.pieces(*second):
             magnitudes = list(torch._foreach_abs(piece))
-            pulls = self._pulls(indices, magnitudes, moments, logs, scale)
+            pulls = _pulls(indices, magnitudes, moments, law)
             if self.recipe.form == "proximal":
                 rate.proximate(piece, magnitudes, pulls)
             else:
@@ -101,39 +99,35 @@ class Pull:
         """Parameters' indices, magnitudes, and pulls at strength 1, of about so many evenly spaced weights."""
         stride = max(1, self.weights.count // count)
         logs = self._logs_at(torch.ones((), dtype=torch.float64, device=self.weights.device))
-        second, scale = self._second_moments()
+        second, law = self._second_moments(), self._law(logs)
         for indices, parts in self.weights.pieces(*second):
             piece, *moments = [[tensor.flatten()[::stride] for tensor in part] for part in parts]
             magnitudes = list(torch._foreach_abs(piece))
-            yield indices, magnitudes, self._pulls(indices, magnitudes, moments, logs, scale)
+            yield indices, magnitudes, _pulls(indices, magnitudes, moments, law)
 
-    def _pulls(
-        self, indices: list[int], magnitudes: list[Tensor], moments: Pieces, logs: Tensor, scale: Tensor
-    ) -> list[Tensor]:
-        law = [
-            [values[index] for index in indices]
-            for values in (of.to(magnitudes[0].dtype) for of in (logs, self.shapes - 1, self._epsilons()))
-        ]
-        made = rate.pulls(magnitudes, law)
-        for moment in moments:
-            factors = torch._foreach_sqrt(moment)
-            torch._foreach_reciprocal_(factors)
-            torch._foreach_mul_(factors, [scale[index] for index in indices])
-            torch._foreach_clamp_max_(factors, _LARGEST_FACTOR)
-            torch._foreach_mul_(made, factors)
-        return made
+    def _law(self, logs: Tensor) -> list[tuple[Tensor, ...]]:
+        """What `rate.pulls` takes, and the roots' mean of `_second_moments`: scalars for each parameter."""
+        law = [logs / math.log(2), (self.shapes - 1) / math.log(2), self._epsilons()]
+        if self.recipe.metric == "adam":
+            law.append(self._mean_roots())
+        return [values.float().unbind() for values in law]
 
-    def _second_moments(self) -> tuple[Pieces, Tensor]:
-        """Adam's second moments, if they are the metric, and for each parameter the mean of their roots."""
+    def _second_moments(self) -> list[list[Tensor]]:
+        """Adam's second moments, local as the weights are, if they are the metric."""
         if self.recipe.metric == "plain":
-            return [], self.unit
-        second = [self.optimizer.state[parameter][_SECOND_MOMENT] for parameter in self.weights.parameters]
-        local = [getattr(moment, "_local_tensor", moment) for moment in second]
-        roots = torch.stack([moment.sqrt().sum() for moment in local]).double()
+            return []
+        moments = [self.optimizer.state[parameter][_SECOND_MOMENT] for parameter in self.weights.parameters]
+        return [[local(moment) for moment in moments]]
+
+    def _mean_roots(self) -> Tensor:
+        """The mean root of Adam's second moments, of each tensor or, if the shape is not, of all."""
+        roots = torch.zeros_like(self.unit)
+        for indices, (_, moments) in self.weights.pieces(*self._second_moments()):
+            for index, root in zip(indices, torch._foreach_sqrt(moments), strict=True):
+                roots[index] += root.sum()
         self.weights.reduce(roots)
         whole = self.recipe.shape != "tensor"
-        means = (roots.sum() / self._sizes.sum()).expand_as(roots) if whole else roots / self._sizes
-        return [local], means.float()
+        return (roots.sum() / self._sizes.sum()).expand_as(roots) if whole else roots / self._sizes
 
     def _epsilons(self) -> Tensor:
         epsilon = self.recipe.epsilon
@@ -156,6 +150,21 @@ class Pull:
             case _:
                 scale = gaussian.bits_scale(self.shapes, self.rms)
                 return torch.log(value * part * scale * self.shapes / self.weights.count)
+
+
+def _pulls(
+    indices: list[int], magnitudes: list[Tensor], moments: list[list[Tensor]], law: list[tuple[Tensor, ...]]
+) -> list[Tensor]:
+    """How far each weight of a piece is pulled; in Adam's metric, by its mean root over the weight's own."""
+    logs, exponents, epsilons, *mean_roots = ([values[index] for index in indices] for values in law)
+    made = rate.pulls(magnitudes, logs, exponents, epsilons)
+    for moment, means in zip(moments, mean_roots, strict=True):
+        factors = list(torch._foreach_sqrt(moment))
+        torch._foreach_reciprocal_(factors)
+        torch._foreach_mul_(factors, means)
+        torch._foreach_clamp_max_(factors, _LARGEST_FACTOR)
+        torch._foreach_mul_(made, factors)
+    return made
 
 
 def _flat(sample: Iterable[tuple[list[int], list[Tensor], list[Tensor]]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

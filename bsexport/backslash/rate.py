@@ -34,26 +34,29 @@ class _PowerSum(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, weights: Tensor, shape: Tensor | float, epsilon: Tensor | float) -> Tensor:
         ctx.save_for_backward(weights)
         ctx.shape, ctx.epsilon = shape, epsilon
-        return torch.sum(weights.abs().add_(epsilon).pow_(shape))
+        return weights.abs().add_(epsilon).log_().mul_(shape).exp_().sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (weights,) = ctx.saved_tensors
-        magnitudes = weights.abs().add_(ctx.epsilon).pow_(ctx.shape - 1)
-        return magnitudes.mul_(weights.sign()).mul_(ctx.shape * gradients[0]), None, None
+        powers = weights.abs().add_(ctx.epsilon).log_().mul_(ctx.shape - 1).exp_()
+        return powers.mul_(weights.sign()).mul_(ctx.shape * gradients[0]), None, None
 
 
-def pulls(magnitudes: list[Tensor], law: list[list[Tensor]]) -> list[Tensor]:
-    """exp(log c + (nu - 1) log(|w| + epsilon)) of each tensor: c times the rate's gradient over nu, without its sign.
+def pulls(
+    magnitudes: list[Tensor], logs: list[Tensor], exponents: list[Tensor], epsilons: list[Tensor]
+) -> list[Tensor]:
+    """c (|w| + epsilon)^(nu - 1) of each tensor: c times the rate's gradient over nu, without its sign.
 
-    magnitudes: |w|, not changed. law: log c, nu - 1 and epsilon, each a scalar tensor for each of them.
+    magnitudes: |w|, not changed. logs: log2 c, exponents: (nu - 1) log2(e), epsilons: a scalar tensor of each for each
+    of them. (A logarithm and an exponential take a third of the time of a power.)
     """
-    logs, exponents, epsilons = law
     made = torch._foreach_add(magnitudes, epsilons)
     torch._foreach_log_(made)
     torch._foreach_mul_(made, exponents)
     torch._foreach_add_(made, logs)
-    torch._foreach_exp_(made)
+    for tensor in made:
+        torch.exp2(tensor, out=tensor)
     return list(made)
 
 

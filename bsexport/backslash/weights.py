@@ -14,7 +14,7 @@ from bsexport.errors import SourceError
 from bsexport.graph.heads import is_head
 from bsexport.recipe import FEWEST_WEIGHTS, NO_PROTECTION, matches
 
-_CHUNK = 1 << 17  # weights of a piece on a processor: it and what is computed of it stay in the cache
+_CHUNK = 1 << 18  # weights of a piece on a processor: it and what is computed of it stay in the cache
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class Weights:
 
     def differentiable(self) -> list[Tensor]:
         """What of each parameter lies in this process, as a part of autograd's graph."""
-        return [_local(parameter) for parameter in self.parameters]
+        return [local(parameter) for parameter in self.parameters]
 
     def local(self) -> list[Tensor]:
         """What of each parameter lies in this process, without gradients, to be read or changed in place."""
-        return [_local(parameter.detach()) for parameter in self.parameters]
+        return [local(parameter.detach()) for parameter in self.parameters]
 
     def sizes(self) -> Tensor:
         """The number of elements of each parameter over all shards, float64 [parameters]."""
@@ -92,11 +92,14 @@ class Weights:
 
     def sums(self) -> Tensor:
         """The sums of |w| and of w^2 of each parameter, float64 [parameters, 2], over all shards."""
-        sums = torch.zeros((len(self.parameters), 2), dtype=torch.float64, device=self.device)
+        places, magnitudes, squares = [], [], []
         for indices, (piece,) in self.pieces():
-            magnitudes = [magnitude.sum(dtype=torch.float64) for magnitude in torch._foreach_abs(piece)]
-            squares = [torch.linalg.vecdot(part.flatten(), part.flatten()) for part in piece]
-            sums[indices] += torch.stack([torch.stack(magnitudes), torch.stack(squares)], 1)
+            places += indices
+            magnitudes += [magnitude.sum(dtype=torch.float64) for magnitude in torch._foreach_abs(piece)]
+            squares += [torch.linalg.vecdot(flat, flat) for flat in map(torch.flatten, piece)]
+        found = torch.stack([torch.stack(magnitudes), torch.stack(squares).double()], 1)
+        sums = torch.zeros((len(self.parameters), 2), dtype=torch.float64, device=self.device)
+        sums.index_add_(0, torch.tensor(places, device=self.device), found)
         return self.reduce(sums)
 
     def pieces(self, *others: list[Tensor]) -> Iterator[tuple[list[int], list[list[Tensor]]]]:
@@ -128,6 +131,7 @@ def _exempt(names: list[str], exempt: tuple[str, ...]) -> bool:
     return head or matches(exempt, names)
 
 
-def _local(tensor: Any) -> Tensor:
-    local: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-    return local
+def local(tensor: Any) -> Tensor:
+    """What of a tensor lies in this process."""
+    mine: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return mine
