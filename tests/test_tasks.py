@@ -112,6 +112,13 @@ def test_masks_follow_from_the_batch_and_the_seed_alone(tmp_path: Path) -> None:
     assert (ids[asked] == MASK).sum() == pytest.approx(0.8 * asked.sum(), abs=4 * (asked.sum() * 0.16) ** 0.5)
 
 
+def test_a_batch_always_asks_for_something(tmp_path: Path) -> None:
+    """Else its loss would be 0/0: of a batch with two words, 72% would otherwise be without a mask."""
+    prepared = Prepared(tmp_path, "fill-mask", "the film\n", max_length=4)
+    for seed in range(20):
+        assert any(label != -100 for label in prepared.batch(seed)["labels"][0])
+
+
 CONTEXT = "the film was a fine one; ada wrote it"
 
 

@@ -137,6 +137,25 @@ def launched(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
 
 
+def test_a_full_disk_is_one_line_and_the_run_goes_on(masked: tuple[Path, Path], tmp_path: Path) -> None:
+    """The file size limit of the process stands in for a full disk, from the second checkpoint on."""
+    script = (
+        "import resource, signal, sys; from bsexport.train.working import Working; from bsexport.cli import main;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); complete = Working.complete;"
+        "Working.complete = lambda self, step, last: (complete(self, step, last=last),"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000)));"
+        "main(sys.argv[1:])"
+    )
+    run = options(masked, "-o", tmp_path / "out", "--limit", "120", "--settle-steps", "2")
+    done = launched(sys.executable, "-c", script, "train", *run)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: {tmp_path}/out.partial: cannot be written: ")
+    assert line.endswith("File too large (os error 27); make room, then go on with --resume")
+    resumed = bsexport("train", *run, "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+
+
 # the working directory
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from bsexport.errors import DataError
 from bsexport.tasks.data import Data, draw
 from bsexport.tasks.labels import Labels
-from bsexport.tasks.task import Role, Task, check_text
+from bsexport.tasks.task import IGNORED, Role, Task, check_text
 
 _MASKED = 0.15  # share of the tokens, as in BERT
 
@@ -102,10 +103,15 @@ class MaskedLanguageModelling(LanguageModelling):
         def collate(blocks: list[Any]) -> dict[str, Any]:
             # From the batch and the seed alone: a resumed run masks the same tokens, as would any number of workers.
             content = zlib.crc32(np.array([block["input_ids"] for block in blocks], np.int64).tobytes(), seed)
-            masking.generator = torch.Generator().manual_seed(content)
             inside = len(blocks[0]["input_ids"]) - before - behind
             special = [1] * before + [0] * inside + [1] * behind
-            return dict(masking([{**block, "special_tokens_mask": special} for block in blocks]))
+
+            def masked(attempt: int) -> dict[str, Any]:
+                masking.generator = torch.Generator().manual_seed(attempt)
+                return dict(masking([{**block, "special_tokens_mask": special} for block in blocks]))
+
+            attempts = map(masked, itertools.count(content))
+            return next(batch for batch in attempts if (batch["labels"] != IGNORED).any())  # or else its loss is 0/0
 
         return collate
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from typing import Any, TextIO
 
 import torch
+from safetensors import SafetensorError
 from transformers import set_seed
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from bsexport.backslash.measure import measure
 from bsexport.backslash.weights import Weights
-from bsexport.errors import TrainError
+from bsexport.errors import OutputError, TrainError
+from bsexport.graph.architecture import first_line
 from bsexport.graph.heads import is_head
-from bsexport.output import disk_errors
 from bsexport.quiet import quiet
 from bsexport.tasks.data import Data, read_data
 from bsexport.tasks.labels import Labels
@@ -40,6 +42,7 @@ from bsexport.train.settings import Settings
 from bsexport.train.trainer import Progress, RateTrainer
 from bsexport.train.working import Working
 
+_TORCH_CANNOT_WRITE = ("iostream error", "PytorchStreamWriter")  # in a plain RuntimeError
 _LOOKED_AT = 4  # rows, to see how the model takes its loss
 
 
@@ -63,8 +66,9 @@ def train(settings: Settings, *, progress: TextIO | None = None) -> dict[str, An
         if writes:
             working.begin(run)
         _wait(arguments)
-        _train(trainer, working, resume=settings.resume)
-        return _finish(trainer, working, run, settings, writes=writes)
+        with _writing(working):
+            _train(trainer, working, resume=settings.resume)
+            return _finish(trainer, working, run, settings, writes=writes)
 
 
 def prepare(
@@ -202,11 +206,23 @@ def _finish(
             "coded": coded_figures(working.model, rate.step),
         },
     }
-    with disk_errors(working.out):
-        write_record(working.model / RECORD, record)
-        plot(working.model / PLOT, record)
+    write_record(working.model / RECORD, record)
+    plot(working.model / PLOT, record)
     working.publish()
     return record
+
+
+@contextmanager
+def _writing(working: Working) -> Iterator[None]:
+    """Turn what a full disk leads to, in any of the libraries that write, into an OutputError."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _TORCH_CANNOT_WRITE):
+            raise
+        raise OutputError(
+            f"{working.path}: cannot be written: {first_line(error)}; make room, then go on with --resume"
+        ) from error
 
 
 def _wait(arguments: Any) -> None:
