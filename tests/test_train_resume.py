@@ -82,8 +82,8 @@ def kill_after(process: subprocess.Popen[bytes], partial: Path, step: int) -> in
         time.sleep(0.001)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    (last,) = partial.glob("checkpoint-*/complete.json")
-    return int(last.parent.name.removeprefix("checkpoint-"))
+    sealed = partial.glob("checkpoint-*/complete.json")  # two, if it was about to remove the older
+    return max(int(seal.parent.name.removeprefix("checkpoint-")) for seal in sealed)
 
 
 def test_a_run_that_was_killed_after_its_last_step_only_finishes(
