@@ -19,6 +19,18 @@ class ExportError(BsexportError):
     """The model was read, but no graph could be made of it."""
 
 
+class DataError(BsexportError):
+    """The data to train or to measure on are missing, empty, or do not suit the task or the model."""
+
+
+class TrainError(BsexportError):
+    """Training cannot begin or cannot go on."""
+
+
+class TargetError(BsexportError):
+    """A target of training was not reached."""
+
+
 class OutputError(BsexportError):
     """The output cannot be written: it exists, the folder is missing or the disk is full."""
 

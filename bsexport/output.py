@@ -20,6 +20,8 @@ try:
 except ImportError:  # Windows: what a killed run left stays until somebody deletes it
     fcntl = None  # type: ignore[assignment]
 
+HAS_LOCKS = fcntl is not None
+
 PARTIAL = ".partial"
 OLD = ".old"
 PREFIX_LENGTH = 100  # of the output's name in the temporary one, so that a long name does not become too long
@@ -47,7 +49,7 @@ class Staging:
             self._check()  # a killed run's older output may have come back
             self.path = self.out.parent / f"{_prefix(self.out)}{secrets.token_hex(4)}{PARTIAL}"
             self.path.mkdir()
-            self._lock = _lock(self.path)
+            self._lock = take_lock(self.path)
         return self
 
     def __exit__(
@@ -62,20 +64,7 @@ class Staging:
 
     def publish_directory(self) -> None:
         """The temporary directory becomes `out`; an older one steps aside first and is deleted last."""
-        old = self.path.with_suffix(OLD)
-        with disk_errors(self.out):
-            for path in self.path.iterdir():
-                _sync(path)
-            self._check()  # what came there while this ran is not ours to delete
-            if self.out.exists():
-                self.out.rename(old)
-            try:
-                self.path.rename(self.out)
-            except OSError:
-                if old.exists():
-                    old.rename(self.out)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
+        publish_directory(self.path, self.out, self._check)
 
     def publish_files(self) -> None:
         """The files of the temporary directory go to the directory of `out`, `out` itself last."""
@@ -84,6 +73,25 @@ class Staging:
             for path in sorted(self.path.iterdir(), key=lambda path: path.name == self.out.name):
                 _sync(path)
                 path.replace(self.out.parent / path.name)
+
+
+def publish_directory(path: Path, out: Path, check: Callable[[], None]) -> None:
+    """Rename a finished directory to `out`, after `check`; an older one steps aside first and is deleted last."""
+    old = path.with_suffix(OLD)
+    with disk_errors(out):
+        for file in path.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        check()  # what came there while this ran is not ours to delete
+        if out.exists():
+            out.rename(old)
+        try:
+            path.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def check_output(out: Path, *, force: bool, replaceable: Callable[[Path], bool]) -> None:
@@ -119,7 +127,7 @@ def _make_parents(out: Path) -> list[Path]:
     return missing
 
 
-def _lock(directory: Path) -> int | None:
+def take_lock(directory: Path) -> int | None:
     """Lock a directory until the process ends; None if another process has it, or locks are unknown here."""
     if fcntl is None:
         return None
@@ -135,7 +143,7 @@ def _lock(directory: Path) -> int | None:
 def _clean_up(out: Path) -> None:
     """Remove what killed runs for the same output left: temporary directories that no process has locked."""
     for left in out.parent.glob(glob.escape(_prefix(out)) + "*" + PARTIAL):
-        lock = _lock(left)
+        lock = take_lock(left)
         if lock is None:
             continue
         old = left.with_suffix(OLD)

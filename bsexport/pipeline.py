@@ -15,15 +15,13 @@ from bsexport.code import CODED_DTYPES, CodedTensor, code, code_raw
 from bsexport.errors import RecipeError
 from bsexport.graph import rewrite
 from bsexport.package import BlobPlaces, PackageWriter
-from bsexport.recipe import NO_PROTECTION, Recipe, matches
+from bsexport.recipe import FEWEST_WEIGHTS, NO_PROTECTION, Recipe, matches
 from bsexport.report import Report, TensorReport
 from bsexport.source import Source, Weight
 from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH, align
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, float], None]  # stage, share of it that is done
-
-FEWEST_WEIGHTS = 1024  # smaller tensors cost more side information than they save
 
 
 def pack(

@@ -18,6 +18,7 @@ FamilyName = Literal["eg", "rice"]
 
 DEFAULT_STEP = 2.0**-8
 NO_PROTECTION = "none"
+FEWEST_WEIGHTS = 1024  # smaller tensors cost more side information than they save
 
 
 def parse_step(text: str) -> float:

@@ -41,6 +41,25 @@ def save_bert(folder: Path, task: str, *, dtype: str = "float32", tokenizer: boo
     return folder
 
 
+def save_gpt2(folder: Path) -> Path:
+    """A GPT-2 of one layer with the tokenizer of save_bert."""
+    torch.manual_seed(1)
+    sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": TEXT_CONFIG["max_position_embeddings"]}
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=len(WORDS), **sizes)).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+def save_t5(folder: Path) -> Path:
+    """A T5 of one layer with the tokenizer of save_bert."""
+    torch.manual_seed(1)
+    sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2}
+    config = transformers.T5Config(vocab_size=len(WORDS), decoder_start_token_id=0, **sizes)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
 def save_vit(folder: Path) -> Path:
     """A vision transformer of one layer for images of 8 x 8 pixels, and its image processor."""
     torch.manual_seed(1)

@@ -11,17 +11,17 @@ import click
 import pytest
 
 from bsexport.cli import main
-from bsexport.cli_docs import cli_page, help_texts
+from bsexport.cli.docs import cli_page, help_texts
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 
 
 def test_the_page_is_not_stale() -> None:
-    assert PAGE.read_text(encoding="utf-8") == cli_page(), "run python -m bsexport.cli_docs > docs/cli.md"
+    assert PAGE.read_text(encoding="utf-8") == cli_page(), "run python -m bsexport.cli.docs > docs/cli.md"
 
 
 def test_the_module_prints_the_page() -> None:
-    done = subprocess.run([sys.executable, "-m", "bsexport.cli_docs"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "bsexport.cli.docs"], capture_output=True, text=True, check=True)
     assert done.stdout == cli_page()
 
 

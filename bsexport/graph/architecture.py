@@ -22,9 +22,9 @@ TASKS = {
     "fill-mask": "AutoModelForMaskedLM",
     "image-classification": "AutoModelForImageClassification",
 }
-"""Pipeline task -> the transformers class that builds a model for it."""
+"""Pipeline task that can be packed -> the transformers class that builds a model for it."""
 
-_SUFFIXES = {
+SUFFIXES = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
@@ -44,7 +44,20 @@ _BATCH, _SEQUENCE = 2, 5
 
 
 def read_config(directory: Path, trust_remote_code: bool) -> Any:
-    """The transformers configuration of a model directory.
+    """The transformers configuration of a model directory, for one graph.
+
+    Raises what load_config raises, and ExportError for an encoder-decoder.
+    """
+    config = load_config(directory, trust_remote_code)
+    if config.is_encoder_decoder:
+        raise ExportError(f"{directory}: {config.model_type} is an encoder-decoder, which has no task here; {_INSTEAD}")
+    # One graph, one set of outputs: nothing that is optional.
+    config.use_cache = config.output_hidden_states = config.output_attentions = False
+    return config
+
+
+def load_config(directory: Path, trust_remote_code: bool) -> Any:
+    """The transformers configuration of a model directory, or in a file like config.json.
 
     Raises ExportError if transformers does not know the model, or knows it only by code that the folder brings,
     SourceError if config.json holds what cannot be, or the model is quantised.
@@ -57,20 +70,21 @@ def read_config(directory: Path, trust_remote_code: bool) -> Any:
         raise _unknown(directory, trust_remote_code) or _unusable(directory, error) from error
     if getattr(config, "quantization_config", None) is not None:
         raise SourceError(f"{directory}: is a quantised model; give the model before quantisation")
-    if config.is_encoder_decoder:
-        raise ExportError(f"{directory}: {config.model_type} is an encoder-decoder, which has no task here; {_INSTEAD}")
-    # One graph, one set of outputs: nothing that is optional.
-    config.use_cache = config.output_hidden_states = config.output_attentions = False
     config.return_dict = True
     config.architectures = config.architectures or []  # transformers loops over it where a task has several classes
     return config
+
+
+def config_file(model: Path) -> Path:
+    """The file that holds the configuration of a model directory; a file is one itself."""
+    return model if model.is_file() else model / CONFIG
 
 
 def _unknown(directory: Path, trust_remote_code: bool) -> ExportError | None:
     """The error for a model type that only newer or foreign code knows; None if transformers knows it."""
     from transformers import CONFIG_MAPPING
 
-    config = read_json(directory / CONFIG)
+    config = read_json(config_file(directory))
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind in CONFIG_MAPPING:
         return None
@@ -87,7 +101,7 @@ def _unusable(directory: Path, error: Exception) -> BsexportError:
     if isinstance(error, ImportError):
         return ExportError(f"{directory}: transformers lacks a library for it ({reason}); install that, or {_INSTEAD}")
     return SourceError(
-        f"{directory / CONFIG}: cannot be used ({reason}); repair it, or save or download the model again"
+        f"{config_file(directory)}: cannot be used ({reason}); repair it, or save or download the model again"
     )
 
 
@@ -100,7 +114,7 @@ def choose_task(architectures: Any, task: str | None) -> str:
         return task
     match architectures:
         case [str(name)]:
-            for suffix, found in _SUFFIXES.items():
+            for suffix, found in SUFFIXES.items():
                 if name.endswith(suffix):
                     return found
     raise SourceError(

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bsexport import codebook, prune
-from bsexport.pipeline import FEWEST_WEIGHTS
 from bsexport.quantize import quantize
+from bsexport.recipe import FEWEST_WEIGHTS
 
 SHAPES = (0.15, 0.3, 0.6, 1.0, 1.4)
 SPEED_SHAPE, SPEED_ZEROS = 0.6, (0.8, 0.9, 0.95)

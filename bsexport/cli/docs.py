@@ -1,4 +1,4 @@
-"""docs/cli.md from the commands themselves: python -m bsexport.cli_docs > docs/cli.md."""
+"""docs/cli.md from the commands themselves: python -m bsexport.cli.docs > docs/cli.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDTH = 100
 INTRODUCTION = """\
 # The command line
 
-This page is generated from the commands: `python -m bsexport.cli_docs > docs/cli.md`. A test fails when it is stale.
+This page is generated from the commands: `python -m bsexport.cli.docs > docs/cli.md`. A test fails when it is stale.
 
 Results go to stdout, everything else (errors, warnings, progress on a terminal) to stderr. Exit codes: 0 done; 1 bad
 input or a failed check, with one line on stderr that says which; 2 wrong usage; 130 interrupted.

@@ -1,0 +1,186 @@
+"""The rate at work: what happens to the weights before and after each step of an optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bsexport.backslash import schedule
+from bsexport.backslash.measure import Measurement, measure
+from bsexport.backslash.pull import Pull
+from bsexport.backslash.quantile import Histogram
+from bsexport.backslash.recipe import Rate
+from bsexport.backslash.settle import Frozen, Rounded, zero_below
+from bsexport.backslash.weights import Weights
+from bsexport.errors import RecipeError, TargetError
+
+_PRUNE_EVERY = 10  # steps, in gradual pruning
+_SPARSITY_TOLERANCE = 0.01
+_BITS_TOLERANCE = 0.02  # of the target
+
+
+class Constraint:
+    """A rate on a model's weights, bound to an optimizer's steps; `attach` makes one.
+
+    Each step is followed by a pull, until the settle phase begins. The rate's shape is estimated before each step's
+    forward pass, as in the paper's algorithm 1. The in-loss form pulls nothing: the training loop adds `loss`.
+
+    weights: those that take part. rate: the recipe. steps: of the whole run. done: those that are over.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        recipe: Rate,
+        steps: int,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        self.weights = Weights.of(model, recipe.only, recipe.exempt)
+        self.rate, self.steps = recipe, steps
+        self.rate_steps = steps - recipe.settle
+        if self.rate_steps < 1:
+            raise RecipeError(f"settle {recipe.settle} leaves none of {steps} steps for the rate: take fewer")
+        self.pull = Pull(self.weights, recipe, optimizer, self.rate_steps)
+        if state is None:
+            self.done, self._start = 0, self._reached() if recipe.weight.is_target else 0.0
+            self._check_target_ahead()
+        else:
+            self.done, self._start = state["done"], state["start"]
+            self.pull.unit = torch.tensor(state["unit"], dtype=torch.float64, device=self.weights.device)
+        self._frozen, self._rounded = Frozen(self.weights), Rounded(self.weights, recipe.step)
+        self._handles = [
+            optimizer.register_step_pre_hook(lambda *_: self._before_step()),
+            optimizer.register_step_post_hook(lambda *_: self._after_step()),
+            model.register_forward_pre_hook(lambda module, _: self._before_forward(module.training), prepend=True),
+        ]
+
+    def detach(self) -> None:
+        """Leave model and optimizer alone from now on."""
+        self._rounded.leave()
+        for handle in self._handles:
+            handle.remove()
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs beside the weights, as plain JSON values."""
+        return {"done": self.done, "start": self._start, "unit": self.pull.unit.tolist()}
+
+    @property
+    def settling(self) -> bool:
+        """Whether the rate has done its work."""
+        return self.done >= self.rate_steps
+
+    def loss(self) -> Tensor:
+        """lambda R(w), equations 5 and 6: to be added to the loss of each batch in the in-loss form.
+
+        Of k micro-batches of one step, add 1/k to each. 0 in the other forms and in the settle phase.
+        """
+        if self.settling or self.rate.form != "loss":
+            return torch.zeros((), device=self.weights.device)
+        return self.pull.loss(self.done)
+
+    def measure(self) -> Measurement:
+        """Shape, sparsity and entropy of the weights as they are now."""
+        self._rounded.leave()
+        return measure(self.weights, self.rate.step)
+
+    def _before_forward(self, training: bool) -> None:
+        if training and self.rate.round and self.settling:
+            self._rounded.enter()
+        else:
+            self._rounded.leave()
+
+    def _before_step(self) -> None:
+        self._rounded.leave()
+        if self.rate.freeze and (self.settling or self.rate.form == "gradual") and self.rate.form != "none":
+            self._frozen.take()
+
+    def _after_step(self) -> None:
+        self._frozen.put()
+        if not self.settling:
+            self._constrain()
+        self.done += 1
+        if self.done == self.rate_steps:
+            self._begin_to_settle()
+        if not self.settling:
+            self.pull.estimate()
+
+    def _constrain(self) -> None:
+        kind, form = self.rate.weight.kind, self.rate.form
+        if form == "gradual" and (self.done % _PRUNE_EVERY == 0 or self.done + 1 == self.rate_steps):
+            self._prune(self._wanted(self.done))
+        if form not in ("proximal", "decoupled"):
+            return
+        if kind == "target-sparsity":
+            self.pull.reach_sparsity(self._wanted(self.done))
+        elif kind == "target-bits":
+            self.pull.reach_bits(self._wanted(self.done))
+        else:
+            self.pull.apply(self.done)
+
+    def _wanted(self, step: int) -> float:
+        """Where the target's schedule wants the weights to be after a step."""
+        return schedule.approach(step, self.rate_steps, self._start, self.rate.weight.value)
+
+    def _reached(self) -> float:
+        """How far the weights are on the way to the target."""
+        found = measure(self.weights, self.rate.step)
+        return found.bits if self.rate.weight.kind == "target-bits" else found.sparsity
+
+    def _prune(self, share: float) -> None:
+        """Set the smallest weights to zero, so that this share of all is."""
+        magnitudes = Histogram(self.weights.device)
+        for _, (piece,) in self.weights.pieces():
+            for part in piece:
+                magnitudes.add(part.abs())
+        zero_below(self.weights, magnitudes.quantile(share, self.weights.reduce))
+
+    def _check_target_ahead(self) -> None:
+        kind, value = self.rate.weight.kind, self.rate.weight.value
+        if (kind == "target-bits" and self._start < value) or (kind == "target-sparsity" and self._start > value):
+            raise TargetError(
+                f"{kind} {value:g} cannot be reached: the weights are at {self._start:.3f} already, and the rate only "
+                "leads away from there; choose a target beyond that"
+            )
+
+    def _check_target_reached(self) -> None:
+        kind, value, reached = self.rate.weight.kind, self.rate.weight.value, self._reached()
+        missed = (
+            reached > value * (1 + _BITS_TOLERANCE) if kind == "target-bits" else reached < value - _SPARSITY_TOLERANCE
+        )
+        if missed:
+            raise TargetError(
+                f"{kind} {value:g} was not reached: the weights came to {reached:.3f} in {self.rate_steps} steps; "
+                "give more steps, or a nearer target"
+            )
+
+    def _begin_to_settle(self) -> None:
+        weight = self.rate.weight
+        if self.rate.form == "none":
+            return
+        if self.rate.form == "oneshot":
+            self._prune(weight.value)
+        if weight.is_target:
+            self._check_target_reached()
+        if self.rate.freeze and self.rate.settle:
+            zero_below(self.weights, self.rate.step / 2)
+
+
+def attach(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recipe: Rate,
+    steps: int,
+    state: dict[str, Any] | None = None,
+) -> Constraint:
+    """Constrain a model's weights while this optimizer trains them: the one line for a training loop of one's own.
+
+    steps: of the optimizer in the whole run, the settle phase included. state: that of the constraint of the run that
+    is resumed, whose weights and optimizer's state are loaded already. For the in-loss form, add `loss()` of what is
+    returned to each batch's loss. A model that is sharded (fully_shard) or wrapped is attached after that.
+    Raises SourceError if no parameter can take part, RecipeError if the settle phase leaves no steps, TargetError if a
+    target lies behind; and TargetError from the rate's last step if its target was missed.
+    """
+    return Constraint(model, optimizer, recipe, steps, state)

@@ -1,0 +1,174 @@
+"""How far the rate pulls each weight at each step: pull = c (|w| + epsilon)^(nu - 1), towards zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from bsexport.backslash import gaussian, rate, schedule
+from bsexport.backslash.measure import magnitude_entropy
+from bsexport.backslash.quantile import Histogram
+from bsexport.backslash.recipe import Rate
+from bsexport.backslash.weights import Weights, local
+
+_LARGEST_FACTOR = 10.0  # of Adam's metric: rows that no batch has touched have no second moment
+_SECOND_MOMENT = "exp_avg_sq"  # where torch's optimizers of the Adam family keep it
+_SPARSITY_SAMPLE = 1 << 18  # weights that the strength of a step towards a target sparsity is found from
+_BITS_SAMPLE = 1 << 17
+_STRENGTHS = (1e-7, 10.0)  # between which that for a target entropy is sought
+_BISECTIONS = 16
+
+
+class Pull:
+    """The rate of a recipe on some weights.
+
+    steps: of the optimizer while the rate works. shapes: nu, and unit: the pull at strength 1 of a weight as large as
+    the rms: the rms itself, as it was at the start; both float64 [parameters].
+    """
+
+    def __init__(self, weights: Weights, recipe: Rate, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        self.weights, self.recipe, self.optimizer, self.steps = weights, recipe, optimizer, steps
+        self._sizes = weights.sizes()
+        self._ramp_sum = schedule.ramp_sum(steps, recipe.ramp)
+        self.estimate()
+        self.unit = self.rms
+
+    def estimate(self) -> None:
+        """Take shape and rms from the weights as they are (equation 8), for each tensor or for all together."""
+        sums = self.weights.sums()
+        if self.recipe.shape == "tensor":
+            means = sums / self._sizes[:, None]
+        else:
+            means = (sums.sum(0) / self._sizes.sum()).expand_as(sums)
+        self.rms = means[:, 1].sqrt()
+        if isinstance(self.recipe.shape, str):
+            self.shapes = gaussian.shape_by_moments(means[:, 0], means[:, 1])
+        else:
+            self.shapes = torch.full_like(self.rms, self.recipe.shape)
+
+    def loss(self, step: int) -> Tensor:
+        """lambda R(w) of equations 5 and 6, of all weights together, differentiable by the parameters.
+
+        Of sharded parameters, the part of this process.
+        """
+        factors = (torch.exp(self._logs(step)) / self.shapes).float()
+        parts = zip(self.weights.differentiable(), self.shapes.float(), self._epsilons().float(), strict=True)
+        sums = [rate.power_sum(weights, shape, epsilon) for weights, shape, epsilon in parts]
+        return torch.stack(sums) @ factors
+
+    def apply(self, step: int) -> None:
+        """Pull the weights, in place, as hard as the recipe says for a step (from 0)."""
+        self._apply(self._logs(step))
+
+    def reach_sparsity(self, share: float) -> None:
+        """Pull the weights, in place, as hard as it takes for this share of them to be zero at the recipe's step."""
+        scores = Histogram(self.weights.device)
+        for _, magnitudes, pulls in _flat(self._sample(_SPARSITY_SAMPLE)):
+            scores.add((magnitudes - self.recipe.step / 2).clamp_min_(0) / pulls)
+        self._apply(self._logs_at(scores.quantile(share, self.weights.reduce)))
+
+    def reach_bits(self, bits: float) -> None:
+        """Pull the weights, in place, as hard as it takes for this entropy at the recipe's step, in bits/weight.
+
+        The strength is sought by bisection of its logarithm, on a sample and without a transfer to the host.
+        """
+        sample = self._sample(_BITS_SAMPLE)
+        indices, magnitudes, pulls = (torch.cat(of) for of in zip(*_flat(sample), strict=True))
+        low, high = (torch.tensor(math.log(strength), device=indices.device) for strength in _STRENGTHS)
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            moved = (magnitudes - torch.exp(middle) * pulls).clamp_min_(0)
+            above = magnitude_entropy(indices, moved, self.recipe.step, self.weights) > bits
+            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+        self._apply(self._logs_at(torch.exp(high).double()))
+
+    def _apply(self, logs: Tensor) -> None:
+        second, law = self._second_moments(), self._law(logs)
+        for indices, (piece, *moments) in self.weights.pieces(*second):
+            magnitudes = list(torch._foreach_abs(piece))
+            pulls = _pulls(indices, magnitudes, moments, law)
+            if self.recipe.form == "proximal":
+                rate.proximate(piece, magnitudes, pulls)
+            else:
+                rate.decouple(piece, pulls)
+
+    def _sample(self, count: int) -> Iterator[tuple[list[int], list[Tensor], list[Tensor]]]:
+        """Parameters' indices, magnitudes, and pulls at strength 1, of about so many evenly spaced weights."""
+        stride = max(1, self.weights.count // count)
+        logs = self._logs_at(torch.ones((), dtype=torch.float64, device=self.weights.device))
+        second, law = self._second_moments(), self._law(logs)
+        for indices, parts in self.weights.pieces(*second):
+            piece, *moments = [[tensor.flatten()[::stride] for tensor in part] for part in parts]
+            magnitudes = list(torch._foreach_abs(piece))
+            yield indices, magnitudes, _pulls(indices, magnitudes, moments, law)
+
+    def _law(self, logs: Tensor) -> list[tuple[Tensor, ...]]:
+        """What `rate.pulls` takes, and the roots' mean of `_second_moments`: scalars for each parameter."""
+        law = [logs / math.log(2), (self.shapes - 1) / math.log(2), self._epsilons()]
+        if self.recipe.metric == "adam":
+            law.append(self._mean_roots())
+        return [values.float().unbind() for values in law]
+
+    def _second_moments(self) -> list[list[Tensor]]:
+        """Adam's second moments, local as the weights are, if they are the metric."""
+        if self.recipe.metric == "plain":
+            return []
+        moments = [self.optimizer.state[parameter][_SECOND_MOMENT] for parameter in self.weights.parameters]
+        return [[local(moment) for moment in moments]]
+
+    def _mean_roots(self) -> Tensor:
+        """The mean root of Adam's second moments, of each tensor or, if the shape is not, of all."""
+        roots = torch.zeros_like(self.unit)
+        for indices, (_, moments) in self.weights.pieces(*self._second_moments()):
+            for index, root in zip(indices, torch._foreach_sqrt(moments), strict=True):
+                roots[index] += root.sum()
+        self.weights.reduce(roots)
+        whole = self.recipe.shape != "tensor"
+        return (roots.sum() / self._sizes.sum()).expand_as(roots) if whole else roots / self._sizes
+
+    def _epsilons(self) -> Tensor:
+        epsilon = self.recipe.epsilon
+        return epsilon.value * self.unit if epsilon.relative else torch.full_like(self.unit, epsilon.value)
+
+    def _logs_at(self, strength: Tensor) -> Tensor:
+        """log c for a pull of strength times the unit of a weight that is as large as the unit."""
+        return torch.log(strength * self.unit) - (self.shapes - 1) * torch.log(self.unit + self._epsilons())
+
+    def _logs(self, step: int) -> Tensor:
+        """log c at a step."""
+        value, part = self.recipe.weight.value, schedule.ramp(step, self.steps, self.recipe.ramp)
+        match self.recipe.weight.kind:
+            case "pull":
+                return self._logs_at(torch.full_like(self.unit, value * part / self._ramp_sum))
+            case "lambda":
+                return torch.log(value * part * self.shapes / self.weights.count)
+            case "per-weight":
+                return torch.log(value * part * self.shapes)
+            case _:
+                scale = gaussian.bits_scale(self.shapes, self.rms)
+                return torch.log(value * part * scale * self.shapes / self.weights.count)
+
+
+def _pulls(
+    indices: list[int], magnitudes: list[Tensor], moments: list[list[Tensor]], law: list[tuple[Tensor, ...]]
+) -> list[Tensor]:
+    """How far each weight of a piece is pulled; in Adam's metric, by its mean root over the weight's own."""
+    logs, exponents, epsilons, *mean_roots = ([values[index] for index in indices] for values in law)
+    made = rate.pulls(magnitudes, logs, exponents, epsilons)
+    for moment, means in zip(moments, mean_roots, strict=True):
+        factors = list(torch._foreach_sqrt(moment))
+        torch._foreach_reciprocal_(factors)
+        torch._foreach_mul_(factors, means)
+        torch._foreach_clamp_max_(factors, _LARGEST_FACTOR)
+        torch._foreach_mul_(made, factors)
+    return made
+
+
+def _flat(sample: Iterable[tuple[list[int], list[Tensor], list[Tensor]]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """A parameter's index for each of its weights, their magnitudes and their pulls."""
+    for indices, magnitudes, pulls in sample:
+        for index, magnitude, pull in zip(indices, magnitudes, pulls, strict=True):
+            yield torch.full_like(magnitude, index, dtype=torch.int64), magnitude.flatten(), pull.flatten()

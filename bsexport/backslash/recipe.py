@@ -1,0 +1,154 @@
+"""How the rate constrains the weights while a model is trained: validated once, frozen, JSON in and out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from bsexport.errors import RecipeError
+from bsexport.recipe import DEFAULT_STEP, nearest_step
+
+Form = Literal["proximal", "decoupled", "loss", "gradual", "oneshot", "none"]
+Kind = Literal["pull", "lambda", "per-weight", "bits", "target-bits", "target-sparsity"]
+Normalise = Literal["paper", "bits"]
+Metric = Literal["plain", "adam"]
+ShapeOf = Literal["tensor", "global"]
+
+RIVALS = ("gradual", "oneshot")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """How strongly the rate constrains.
+
+    kind, value:
+    - "pull": how far in all a weight as large as the weights' rms is drawn towards zero over the run, in units of that
+      rms. It transfers between model sizes and numbers of steps.
+    - "lambda": the paper's lambda of equation 6. "per-weight": lambda / N, N the number of weights that take part.
+    - "bits": loss in nats per bit/weight, of the rate in bits (`normalise` is then "bits").
+    - "target-bits": entropy in bits/weight at the recipe's step, "target-sparsity": share of zeros at that step; each
+      step's pull is the one that leads there along a schedule. For the proximal form.
+
+    Raises RecipeError for a value that cannot be used.
+    """
+
+    kind: Kind
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise RecipeError(f"weight {self.kind!r} is unknown: expected one of {', '.join(get_args(Kind))}")
+        if not (math.isfinite(self.value) and self.value >= 0):
+            raise RecipeError(f"{self.kind} {self.value} cannot be used: expected a finite number from 0 up")
+        if self.kind == "target-sparsity" and self.value >= 1:
+            raise RecipeError(f"target-sparsity {self.value} cannot be used: expected a share from 0 to below 1")
+
+    @property
+    def is_target(self) -> bool:
+        """Whether the value says where to arrive, and not how hard to pull."""
+        return self.kind.startswith("target")
+
+
+@dataclass(frozen=True)
+class Epsilon:
+    """The soft clip of the rate's gradient: (|w| + epsilon)^(nu - 1).
+
+    value: above 0. relative: in units of the rms of the weights, instead of absolute (the paper's code: 1).
+    """
+
+    value: float
+    relative: bool
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.value) and self.value > 0):
+            raise RecipeError(f"epsilon {self.value} cannot be used: expected a finite number above 0")
+
+    @classmethod
+    def parse(cls, text: str) -> Epsilon:
+        """ "1" is absolute, "0.1rms" relative. Raises RecipeError."""
+        number = text.removesuffix("rms")
+        try:
+            return cls(float(number), relative=number != text)
+        except ValueError:
+            raise RecipeError(f"epsilon {text!r} cannot be used: expected a number such as 1, or 0.1rms") from None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How the rate constrains the weights.
+
+    form: "loss": added to the task's loss (equation 7); "decoupled": a pull after each optimizer step (the authors'
+        code); "proximal": the same, but what would cross zero stops there; "gradual" and "oneshot": magnitude pruning
+        to the target sparsity, little by little or at once before the settle phase; "none": neither.
+    weight: see Weight.
+    shape: of the rate's generalized Gaussian: estimated before each step, for each "tensor" or for all of them
+        together ("global", the paper's), or a fixed number: 0.5, 1 and 2 make it an L0.5, L1 or L2 penalty.
+    normalise: "paper": equation 5; "bits": times gamma^nu log2(e), which makes it bits.
+    metric: "plain", or "adam": pulled in the metric of Adam's second moments, so that weights whose gradients are small
+        go first.
+    epsilon: see Epsilon.
+    ramp: share of the rate's steps over which it rises to its full strength, 0 to 1.
+    settle: number of last steps without the rate.
+    freeze: whether weights that are zero at `step` when the settle phase begins stay zero.
+    round: whether the forward pass of the settle phase sees weights rounded to `step` (straight-through gradients).
+    step: the quantiser step that pack will use: |w| < step / 2 is zero.
+    only, exempt: globs on parameter names that take part, and that do not. Task heads and 1-D tensors are exempt;
+        "none" in exempt lets heads take part.
+
+    Raises RecipeError for a value that cannot be used.
+    """
+
+    form: Form = "proximal"
+    weight: Weight = Weight("pull", 1.0)
+    shape: ShapeOf | float = "tensor"
+    normalise: Normalise = "paper"
+    metric: Metric = "plain"
+    epsilon: Epsilon = Epsilon(0.1, relative=True)
+    ramp: float = 0.1
+    settle: int = 0
+    freeze: bool = True
+    round: bool = False
+    step: float = DEFAULT_STEP
+    only: tuple[str, ...] = ("*",)
+    exempt: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("form", self.form, Form),
+            ("normalise", self.normalise, Normalise),
+            ("metric", self.metric, Metric),
+        ):
+            if value not in get_args(known):
+                raise RecipeError(f"{what} {value!r} is unknown: expected one of {', '.join(get_args(known))}")
+        if isinstance(self.shape, str):
+            if self.shape not in get_args(ShapeOf):
+                raise RecipeError(f"shape {self.shape!r} is unknown: expected tensor, global or a number above 0")
+        elif not (math.isfinite(self.shape) and self.shape > 0):
+            raise RecipeError(f"shape {self.shape} cannot be used: expected a finite number above 0")
+        if not 0 <= self.ramp <= 1:
+            raise RecipeError(f"ramp {self.ramp} cannot be used: expected a share from 0 to 1")
+        if self.settle < 0:
+            raise RecipeError(f"settle {self.settle} cannot be used: expected a number of steps from 0 up")
+        if self.form in RIVALS and self.weight.kind != "target-sparsity":
+            raise RecipeError(f"form {self.form} prunes to a share of zeros: give a target-sparsity")
+        if self.form == "loss" and (self.weight.kind == "pull" or self.metric != "plain"):
+            raise RecipeError("form loss takes a weight per loss: give lambda, per-weight or bits, and metric plain")
+        if self.weight.is_target and self.form not in ("proximal", *RIVALS):
+            raise RecipeError(f"a target is held by weights that stop at zero: form {self.form} has none; use proximal")
+        if (self.weight.kind == "bits") != (self.normalise == "bits"):
+            raise RecipeError("a weight in bits and normalise bits go together: give both or neither")
+        object.__setattr__(self, "step", nearest_step(self.step))
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Rate:
+        """The recipe that to_json gave. Raises RecipeError if it has other fields than this version knows."""
+        known = {field.name for field in fields(cls)}
+        if set(value) != known:
+            raise RecipeError(f"the rate's recipe has the fields {sorted(value)}: expected {sorted(known)}")
+        made: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+        return cls(**made | {"weight": Weight(**value["weight"]), "epsilon": Epsilon(**value["epsilon"])})

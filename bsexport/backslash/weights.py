@@ -1,0 +1,137 @@
+"""Which parameters take part in the rate, and sums over them, wherever they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from bsexport.errors import SourceError
+from bsexport.graph.heads import is_head
+from bsexport.recipe import FEWEST_WEIGHTS, NO_PROTECTION, matches
+
+_CHUNK = 1 << 18  # weights of a piece on a processor: it and what is computed of it stay in the cache
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The parameters that take part; each tied one once.
+
+    names: of each, its first. parameters: float32, of two or more dimensions. count: of their elements, in all shards.
+    """
+
+    names: tuple[str, ...]
+    parameters: tuple[nn.Parameter, ...]
+    count: int
+
+    @classmethod
+    def of(cls, model: nn.Module, only: tuple[str, ...], exempt: tuple[str, ...]) -> Weights:
+        """Those of the model's trainable floating-point parameters that pack would prune and that the globs select.
+
+        Raises SourceError if none takes part, if one has fewer than 32 bits, or for a low-rank adapter.
+        """
+        names: dict[nn.Parameter, list[str]] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            names.setdefault(parameter, []).append(name)
+        if adapters := [of[0] for of in names.values() if ".lora_" in of[0]]:
+            raise SourceError(
+                f"{adapters[0]}: a low-rank adapter; the weights that are packed are frozen below it, so that no rate "
+                "reaches them: merge the adapter (peft: merge_and_unload) and train the whole model"
+            )
+        chosen = {
+            parameter: of[0]
+            for parameter, of in names.items()
+            if _prunable(parameter) and matches(only, of) and not _exempt(of, exempt)
+        }
+        if not chosen:
+            raise SourceError(
+                f"no parameter takes part: of {len(names)}, none is trainable, floating-point, of two dimensions and "
+                f"{FEWEST_WEIGHTS} elements or more, no task head, and selected by {', '.join(only)}"
+            )
+        for parameter, name in chosen.items():
+            if parameter.dtype not in (torch.float32, torch.float64):
+                raise SourceError(
+                    f"{name}: is {str(parameter.dtype).removeprefix('torch.')}, too coarse to add up small pulls; load "
+                    "the model in float32 and train with autocast (--bf16 or --fp16)"
+                )
+        if len({(p.device_mesh, p.placements) if isinstance(p, DTensor) else None for p in chosen}) > 1:
+            raise SourceError(
+                "some parameters are sharded and others are not, or not alike; shard the whole model alike"
+            )
+        return cls(tuple(chosen.values()), tuple(chosen), sum(parameter.numel() for parameter in chosen))
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.parameters[0].device
+
+    def differentiable(self) -> list[Tensor]:
+        """What of each parameter lies in this process, as a part of autograd's graph."""
+        return [local(parameter) for parameter in self.parameters]
+
+    def local(self) -> list[Tensor]:
+        """What of each parameter lies in this process, without gradients, to be read or changed in place."""
+        return [local(parameter.detach()) for parameter in self.parameters]
+
+    def sizes(self) -> Tensor:
+        """The number of elements of each parameter over all shards, float64 [parameters]."""
+        return torch.tensor([p.numel() for p in self.parameters], dtype=torch.float64, device=self.device)
+
+    def reduce(self, sums: Tensor) -> Tensor:
+        """Sums over this process's shards become sums over all shards, in place."""
+        first = self.parameters[0]
+        if isinstance(first, DTensor):
+            for dimension, placement in enumerate(first.placements):
+                if placement.is_shard():
+                    torch.distributed.all_reduce(sums, group=first.device_mesh.get_group(dimension))
+        return sums
+
+    def sums(self) -> Tensor:
+        """The sums of |w| and of w^2 of each parameter, float64 [parameters, 2], over all shards."""
+        places, magnitudes, squares = [], [], []
+        for indices, (piece,) in self.pieces():
+            places += indices
+            magnitudes += [magnitude.sum(dtype=torch.float64) for magnitude in torch._foreach_abs(piece)]
+            squares += [torch.linalg.vecdot(flat, flat) for flat in map(torch.flatten, piece)]
+        found = torch.stack([torch.stack(magnitudes), torch.stack(squares).double()], 1)
+        sums = torch.zeros((len(self.parameters), 2), dtype=torch.float64, device=self.device)
+        sums.index_add_(0, torch.tensor(places, device=self.device), found)
+        return self.reduce(sums)
+
+    def pieces(self, *others: list[Tensor]) -> Iterator[tuple[list[int], list[list[Tensor]]]]:
+        """The local weights in lists of parts that are worth computing together.
+
+        others: lists of tensors like `local`, taken apart in the same way. Each list of parameters' indices comes with
+        the parts of the weights, then of the others. On a processor it is one flat part that stays in the cache; on an
+        accelerator all parameters whole, so that few kernels are launched.
+        """
+        sources = [self.local(), *others]
+        if self.device.type != "cpu":
+            yield list(range(len(self.parameters))), sources
+            return
+        for index, tensors in enumerate(zip(*sources, strict=True)):
+            if all(tensor.is_contiguous() for tensor in tensors):
+                for parts in zip(*(tensor.view(-1).split(_CHUNK) for tensor in tensors), strict=True):
+                    yield [index], [[part] for part in parts]
+            else:
+                yield [index], [[tensor] for tensor in tensors]
+
+
+def _prunable(parameter: nn.Parameter) -> bool:
+    floating = parameter.requires_grad and parameter.is_floating_point()
+    return bool(floating and parameter.ndim > 1 and parameter.numel() >= FEWEST_WEIGHTS)
+
+
+def _exempt(names: list[str], exempt: tuple[str, ...]) -> bool:
+    head = NO_PROTECTION not in exempt and any(map(is_head, names))
+    return head or matches(exempt, names)
+
+
+def local(tensor: Any) -> Tensor:
+    """What of a tensor lies in this process."""
+    mine: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return mine

@@ -1,0 +1,49 @@
+"""What several commands share: options, the bar of progress, JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def _be_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    if value:
+        warnings.simplefilter("ignore")
+        logging.getLogger("bsexport").setLevel(logging.ERROR)
+    return value
+
+
+package_argument = click.argument("package", type=click.Path(path_type=Path))
+force_option = click.option("--force", is_flag=True, help="Replace what an earlier run wrote there.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, callback=_be_quiet, help="Print nothing but errors.")
+trust_option = click.option("--trust-remote-code", is_flag=True, help="Run model code that comes with the model.")
+
+
+@contextmanager
+def progress_bar(*, hidden: bool) -> Iterator[Callable[[str, float], None]]:
+    """A bar on stderr that shows stage and share, if stderr is a terminal."""
+    if hidden or not sys.stderr.isatty():
+        yield lambda stage, share: None
+        return
+    with click.progressbar(length=1000, file=sys.stderr, show_pos=False, width=40) as bar:
+
+        def show(stage: str, share: float) -> None:
+            if bar.label != stage:
+                bar.label, bar.pos = stage, 0
+            bar.update(int(1000 * share) - bar.pos)
+
+        yield show
+
+
+def echo_json(value: dict[str, Any]) -> None:
+    """The value on stdout, as JSON that every reader takes."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,118 @@
+"""bsexport pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bsexport.cli.options import echo_json, force_option, json_option, progress_bar, quiet_option, trust_option
+from bsexport.recipe import NO_PROTECTION, Recipe, parse_step
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--prune", type=float, default=0.0, show_default=True, help="Share of the weights to set to zero, 0 to below 1."
+)
+@click.option("--step", default="2^-8", show_default=True, help="Quantiser step: a number such as 1e-3, or 2^-8.")
+@click.option(
+    "--scope",
+    default="global",
+    show_default=True,
+    help="Among which weights the smallest are pruned: of the whole model, of each tensor or of each row.",
+    type=click.Choice(["global", "tensor", "row"]),
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["eg", "bm", "rl"]),
+    help="Force a layout: codewords alone, zero bitmap, or zero runs.  [default: the one of least cost per tensor]",
+)
+@click.option(
+    "--family",
+    type=click.Choice(["eg", "rice"]),
+    help="Force a code family: exp-Golomb (the paper's) or Golomb-Rice.  [default: the one of least cost per stream]",
+)
+@click.option(
+    "--order",
+    type=int,
+    help="Force plain exp-Golomb codes of this order, 0 to 15.  [default: orders of least cost]",
+)
+@click.option("--keep", multiple=True, metavar="GLOB", help="Tensors to leave as they are. Repeatable.")
+@click.option(
+    "--protect",
+    multiple=True,
+    metavar="GLOB",
+    help=f"Tensors to code but not to prune, besides the task head; '{NO_PROTECTION}' prunes the head too. Repeatable.",
+)
+@click.option("--task", help="Export the model for this task.  [default: what its config.json says]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Package directory.  [default: ./NAME-bsx]")
+@click.option("--dry-run", is_flag=True, help="Report what the package would be, and write nothing.")
+@force_option
+@json_option
+@quiet_option
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads to use.  [default: all cores]")
+@trust_option
+def pack(
+    model: str,
+    prune: float,
+    step: str,
+    scope: Any,
+    layout: Any,
+    family: Any,
+    order: int | None,
+    keep: tuple[str, ...],
+    protect: tuple[str, ...],
+    task: str | None,
+    out: Path | None,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    threads: int | None,
+    trust_remote_code: bool,
+) -> None:
+    """Prune, quantise and code MODEL into a package for devices.
+
+    MODEL is a Hugging Face directory, a hub id or an .onnx file. Example:
+
+    \b
+        bsexport pack my-model --prune 0.8 --step 1e-3
+    """
+    recipe = Recipe(
+        prune=prune,
+        scope=scope,
+        step=parse_step(step),
+        layout=layout,
+        family=family,
+        order=order,
+        keep=keep,
+        protect=protect,
+    )
+    from bsexport.output import check_output
+    from bsexport.package import is_package
+    from bsexport.pipeline import pack as pack_model
+    from bsexport.source import default_name, open_source
+    from bsexport.table import report_text
+    from bsexport_runtime.session import available_cores
+
+    out = out or Path(f"{default_name(model)}-bsx")
+    if not dry_run:
+        check_output(out, force=force, replaceable=is_package)
+    with progress_bar(hidden=quiet or as_json) as progress:
+        progress("reading", 0)
+        source = open_source(model, task=task, trust_remote_code=trust_remote_code)
+        report = pack_model(
+            source,
+            recipe,
+            None if dry_run else out,
+            force=force,
+            threads=threads or available_cores(),
+            progress=progress,
+        )
+    if as_json:
+        echo_json({"out": None if dry_run else str(out), **report.to_json()})
+    elif not quiet:
+        click.echo(f"{click.format_filename(model)} -> {'nothing written (dry run)' if dry_run else out}")
+        click.echo(report_text(report))

@@ -1,0 +1,111 @@
+"""backslash.json: what a run was told, what it was run on, how its figures went, and what came out."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bsexport import __version__, codebook
+from bsexport.checkpoint import Checkpoint
+from bsexport.pipeline import why_uncoded
+from bsexport.quantize import quantize
+from bsexport.recipe import Recipe
+from bsexport.source import Weight
+
+RECORD = "backslash.json"
+FORMAT = "bsexport training record"
+VERSION = 0
+EXPONENTS = range(-4, -11, -1)
+"""Of the steps 2^n at which the entropy of the finished weights is given."""
+
+_CHUNK = 1 << 20  # weights quantised together
+_CURVE = ("step", "epoch", "loss", "learning_rate", "grad_norm", "shape", "sparsity", "bits")
+
+
+def is_trained(path: Path) -> bool:
+    """Whether a directory that train made stands at the path: what --force may replace."""
+    try:
+        found = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("format") == FORMAT
+
+
+def versions() -> dict[str, str]:
+    """Of bsexport and of what the outcome depends on."""
+    found = {"bsexport": __version__}
+    for name in ("torch", "transformers", "accelerate", "datasets", "tokenizers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def curve(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of what the Trainer logged, the rows of training: step, epoch, loss, learning_rate, shape, sparsity, bits."""
+    return [{key: row[key] for key in _CURVE if key in row} for row in log_history if "loss" in row]
+
+
+def evaluations(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of what the Trainer logged, the rows of evaluation: step, loss, accuracy."""
+    return [
+        {"step": row["step"], "loss": row["eval_loss"], "accuracy": row["eval_accuracy"]}
+        for row in log_history
+        if "eval_accuracy" in row
+    ]
+
+
+def coded_figures(folder: Path, step: float) -> dict[str, Any]:
+    """Of the weights in a model's folder that pack would code: how many, the share of zeros at the step, and the
+    entropy in bits/weight, of each tensor by itself, at the step and at each 2^n of EXPONENTS."""
+    checkpoint = Checkpoint.open(folder)
+    steps = {"step": step, **{f"2^{n}": 2.0**n for n in EXPONENTS}}
+    bits = dict.fromkeys(steps, 0.0)
+    count = zeros = 0
+    for stored in checkpoint.tensors.values():
+        weight = Weight(stored.name, stored.shape, stored.dtype, partial(checkpoint.read, stored.name))
+        if why_uncoded(weight, Recipe()):
+            continue
+        weights = weight.read()
+        for name, width in steps.items():
+            levels = _levels(weights, width)
+            bits[name] += levels.entropy()
+            zeros += levels.zeros if name == "step" else 0
+        count += weight.size
+    return {
+        "weights": count,
+        "sparsity": zeros / max(count, 1),
+        "entropy": {name: total / max(count, 1) for name, total in bits.items()},
+    }
+
+
+def _levels(weights: npt.NDArray[Any], step: float) -> codebook.Histogram:
+    flat = weights.reshape(-1)
+    parts = (flat[start : start + _CHUNK] for start in range(0, flat.size, _CHUNK))
+    return codebook.merge(codebook.count(quantize(part, step).astype(np.int32)) for part in parts)
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write the record; what is no number becomes null."""
+    text = json.dumps(finite(record), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def finite(value: Any) -> Any:
+    """The value with None for each number that JSON cannot hold."""
+    match value:
+        case dict():
+            return {key: finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [finite(each) for each in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
