@@ -1,4 +1,5 @@
-"""The main job on real data, offline: train a small vision transformer on handwritten digits, pack it, run it.
+"""The main job on real data, offline: train a small vision transformer on handwritten digits, once as usual and once
+under BackSlash's rate, prune and pack both, and run them.
 
 The data are the 1,797 scanned digits (8 x 8 pixels) that ship with scikit-learn; every fifth is held out.
 Usage: python examples/digits.py [OUTPUT_DIRECTORY]
@@ -18,8 +19,10 @@ from sklearn.datasets import load_digits
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 import bsexport_runtime
+from bsexport.backslash import Rate, Weight, attach
 
-RECIPES = (("0", "2^-8"), ("0.5", "2^-8"), ("0.8", "2^-8"), ("0.8", "2^-6"))
+RATES = {"normal": Rate(form="none"), "backslash": Rate(weight=Weight("target-sparsity", 0.9))}
+RECIPES = (("0", "2^-8"), ("0.5", "2^-8"), ("0.8", "2^-8"), ("0.9", "2^-8"), ("0.9", "2^-6"))
 EPOCHS = 30
 BATCH = 64
 
@@ -27,32 +30,34 @@ Floats = npt.NDArray[np.float32]
 
 
 def main() -> None:
-    """Train, pack in several ways, and print sizes and accuracies of what the runtime answers."""
+    """Train both, pack each in several ways, and print sizes and accuracies of what the runtime answers."""
     out = Path(sys.argv[1] if len(sys.argv) > 1 else ".demo")
-    model_directory = out / "digits-vit"
     pixels, labels = read_digits()
     held_out = np.arange(len(labels)) % 5 == 0
-    if not (model_directory / "model.safetensors").is_file():
-        train(pixels[~held_out], labels[~held_out], model_directory)
-    fp32 = (model_directory / "model.safetensors").stat().st_size
-    print(f"\naccuracy on {held_out.sum()} digits that were held out")
-    print(f"{'prune':>6} {'step':>6} {'weights':>10} {'of fp32':>8} {'accuracy':>9}")
-    dense = torch_accuracy(model_directory, pixels[held_out], labels[held_out])
-    print(f"{'':>6} {'fp32':>6} {fp32:>10,} {1:>8.1%} {dense:>9.1%}   PyTorch")
+    models = {name: out / name for name in RATES}
+    for name, directory in models.items():
+        if not (directory / "model.safetensors").is_file():
+            train(name, pixels[~held_out], labels[~held_out], directory)
+    fp32 = (models["normal"] / "model.safetensors").stat().st_size
+    print(f"\nweights, and accuracy on {held_out.sum()} digits that were held out")
+    print(f"{'prune':>6} {'step':>6}" + "".join(f"  {name:>10} {'of fp32':>8} {'accuracy':>9}" for name in models))
+    dense = [torch_accuracy(directory, pixels[held_out], labels[held_out]) for directory in models.values()]
+    print(f"{'':>6} {'fp32':>6}" + "".join(f"  {fp32:>10,} {1:>8.1%} {right:>9.1%}" for right in dense) + "   PyTorch")
     for prune, step in RECIPES:
-        package = out / f"digits-p{prune}-s{step}"
-        bsexport(
-            "pack", str(model_directory), "--prune", prune, "--step", step, "-o", str(package), "--force", "--quiet"
-        )
-        size = (package / "weights.bsx").stat().st_size
-        right = accuracy(package, pixels[held_out], labels[held_out])
-        print(f"{prune:>6} {step:>6} {size:>10,} {size / fp32:>8.1%} {right:>9.1%}   bsexport-runtime", flush=True)
+        line = f"{prune:>6} {step:>6}"
+        for name, directory in models.items():
+            package = out / f"{name}-p{prune}-s{step}"
+            bsexport("pack", str(directory), "--prune", prune, "--step", step, "-o", str(package), "--force", "--quiet")
+            size = (package / "weights.bsx").stat().st_size
+            right = accuracy(package, pixels[held_out], labels[held_out])
+            line += f"  {size:>10,} {size / fp32:>8.1%} {right:>9.1%}"
+        print(f"{line}   bsexport-runtime", flush=True)
     image = out / f"digit-{labels[0]}.png"
     Image.fromarray(load_digits().images[0].astype(np.uint8) * 15).resize((64, 64)).save(image)
     print(f"\n$ bsexport run {package} --image {image}", flush=True)
     bsexport("run", str(package), "--image", str(image))
-    print(f"\n$ bsexport verify {package} --against {model_directory}", flush=True)
-    bsexport("verify", str(package), "--against", str(model_directory))
+    print(f"\n$ bsexport verify {package} --against {directory}", flush=True)
+    bsexport("verify", str(package), "--against", str(directory))
 
 
 def read_digits() -> tuple[Floats, npt.NDArray[np.int64]]:
@@ -62,8 +67,8 @@ def read_digits() -> tuple[Floats, npt.NDArray[np.int64]]:
     return np.repeat((grey[:, None] - 0.5) / 0.5, 3, axis=1).astype(np.float32), digits.target
 
 
-def train(pixels: Floats, labels: npt.NDArray[np.int64], directory: Path) -> None:
-    """Fine-tune from nothing, half a minute on two cores, and save as transformers does."""
+def train(name: str, pixels: Floats, labels: npt.NDArray[np.int64], directory: Path) -> None:
+    """Train from nothing, half a minute on one core, and save as transformers does."""
     torch.manual_seed(0)
     torch.set_num_threads(1)  # so small a model gains nothing from more
     digits = [str(digit) for digit in range(10)]
@@ -79,8 +84,10 @@ def train(pixels: Floats, labels: npt.NDArray[np.int64], directory: Path) -> Non
         label2id={name: digit for digit, name in enumerate(digits)},
     )
     model = ViTForImageClassification(config)
+    steps = EPOCHS * -(-len(labels) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, EPOCHS * -(-len(labels) // BATCH))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
+    constraint = attach(model, optimizer, RATES[name], steps)
     inputs, targets = torch.from_numpy(pixels), torch.from_numpy(labels)
     for epoch in range(EPOCHS):
         for batch in torch.randperm(len(labels)).split(BATCH):
@@ -90,7 +97,12 @@ def train(pixels: Floats, labels: npt.NDArray[np.int64], directory: Path) -> Non
             optimizer.step()
             schedule.step()
         if epoch % 10 == 9:
-            print(f"epoch {epoch + 1} of {EPOCHS}: loss {loss.item():.4f}", flush=True)
+            now = constraint.measure()
+            print(
+                f"{name:>9}: epoch {epoch + 1} of {EPOCHS}, loss {loss.item():.4f}, {now.sparsity:.0%} zeros, "
+                f"shape {now.shape:.2f}, {now.bits:.2f} bits/weight",
+                flush=True,
+            )
     model.save_pretrained(directory)
     ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(directory)
 

@@ -159,7 +159,7 @@ def test_a_target_sparsity_is_reached_and_stays(form, share):
 
 def test_target_bits_are_reached():
     trained = model()
-    constraint, _ = train(trained, Rate(weight=Weight("target-bits", 2.0), step=2**-8), 100)
+    constraint, _ = train(trained, Rate(weight=Weight("target-bits", 2.0), step=2**-8, settle=0), 100)
     assert constraint.measure().bits == pytest.approx(2.0, rel=0.03)
 
 

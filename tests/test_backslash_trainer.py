@@ -79,7 +79,7 @@ def test_without_a_weight_the_rate_changes_nothing(folder, tmp_path):
     plain = transformers.Trainer(load(folder), arguments(tmp_path), train_dataset=examples())
     plain.train()
     none = fit(folder, tmp_path, Rate(form="none", settle=2))
-    nothing = fit(folder, tmp_path, Rate(weight=Weight("pull", 0.0)))
+    nothing = fit(folder, tmp_path, Rate(weight=Weight("pull", 0.0), settle=0))
     assert difference(weights(plain.model), weights(none.model)) == 0
     assert difference(weights(plain.model), weights(nothing.model)) == 0
 

@@ -225,9 +225,10 @@ def test_the_help_names_the_defaults_of_the_rate() -> None:
     defaults = {
         "pull": f"{rate.weight.value}", "form": rate.form, "shape": rate.shape, "normalise": rate.normalise,
         "metric": rate.metric, "epsilon": f"{rate.epsilon.value:g}rms", "ramp": f"{rate.ramp:g}",
-        "settle_steps": f"{rate.settle}", "step": f"2^{math.log2(rate.step):g}", "only": "*",
+        "settle_steps": "a quarter", "step": f"2^{math.log2(rate.step):g}", "only": "*",
     }  # fmt: skip
     assert rate.weight.kind == "pull" and rate.epsilon.relative and rate.freeze and not rate.round and not rate.exempt
+    assert rate.rate_steps(100) == 75
     helps = {option.name: option.help for option in command.params if hasattr(option, "help")}
     for name, default in defaults.items():
         assert f"[default: {default}]" in str(helps[name]), name
@@ -271,7 +272,7 @@ def test_force_replaces_what_train_wrote_and_only_that(bert: Path, data: Path, t
         (("--epsilon", "x"), "epsilon 'x' cannot be used"),
         (("--step", "0"), "step 0 cannot be used"),
         (("--form", "loss"), "form loss takes a weight per loss"),
-        (("--settle-steps", "4"), "settle-steps 4 leaves none of the 4 steps to the rate: give fewer"),
+        (("--settle-steps", "4"), "settle 4 leaves none of 4 steps for the rate: take fewer"),
         (("--eval-steps", "2"), "eval-steps needs data to evaluate on: give eval-data"),
         (("--max-length", "41"), "max-length 41 cannot be used: "),
         (("--only", "nothing*"), "no parameter takes part"),

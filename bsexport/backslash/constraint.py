@@ -14,7 +14,7 @@ from bsexport.backslash.quantile import Histogram
 from bsexport.backslash.recipe import Rate
 from bsexport.backslash.settle import Frozen, Rounded, zero_below
 from bsexport.backslash.weights import Weights
-from bsexport.errors import RecipeError, TargetError
+from bsexport.errors import TargetError
 
 _PRUNE_EVERY = 10  # steps, in gradual pruning
 _SPARSITY_TOLERANCE = 0.01
@@ -40,9 +40,7 @@ class Constraint:
     ) -> None:
         self.weights = Weights.of(model, recipe.only, recipe.exempt)
         self.rate, self.steps = recipe, steps
-        self.rate_steps = steps - recipe.settle
-        if self.rate_steps < 1:
-            raise RecipeError(f"settle {recipe.settle} leaves none of {steps} steps for the rate: take fewer")
+        self.rate_steps = recipe.rate_steps(steps)
         self.pull = Pull(self.weights, recipe, optimizer, self.rate_steps)
         if state is None:
             self.done, self._start = 0, self._reached() if recipe.weight.is_target else 0.0
@@ -164,7 +162,7 @@ class Constraint:
             self._prune(weight.value)
         if weight.is_target:
             self._check_target_reached()
-        if self.rate.freeze and self.rate.settle:
+        if self.rate.freeze and self.rate_steps < self.steps:
             zero_below(self.weights, self.rate.step / 2)
 
 

@@ -16,6 +16,7 @@ Metric = Literal["plain", "adam"]
 ShapeOf = Literal["tensor", "global"]
 
 RIVALS = ("gradual", "oneshot")
+SETTLE_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Rate:
         go first.
     epsilon: see Epsilon.
     ramp: share of the rate's steps over which it rises to its full strength, 0 to 1.
-    settle: number of last steps without the rate.
+    settle: number of last steps without the rate; None: a quarter of the run's.
     freeze: whether weights that are zero at `step` when the settle phase begins stay zero.
     round: whether the forward pass of the settle phase sees weights rounded to `step` (straight-through gradients).
     step: the quantiser step that pack will use: |w| < step / 2 is zero.
@@ -106,7 +107,7 @@ class Rate:
     metric: Metric = "plain"
     epsilon: Epsilon = Epsilon(0.1, relative=True)
     ramp: float = 0.1
-    settle: int = 0
+    settle: int | None = None
     freeze: bool = True
     round: bool = False
     step: float = DEFAULT_STEP
@@ -128,7 +129,7 @@ class Rate:
             raise RecipeError(f"shape {self.shape} cannot be used: expected a finite number above 0")
         if not 0 <= self.ramp <= 1:
             raise RecipeError(f"ramp {self.ramp} cannot be used: expected a share from 0 to 1")
-        if self.settle < 0:
+        if self.settle is not None and self.settle < 0:
             raise RecipeError(f"settle {self.settle} cannot be used: expected a number of steps from 0 up")
         if self.form in RIVALS and self.weight.kind != "target-sparsity":
             raise RecipeError(f"form {self.form} prunes to a share of zeros: give a target-sparsity")
@@ -143,6 +144,13 @@ class Rate:
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
         return asdict(self)
+
+    def rate_steps(self, steps: int) -> int:
+        """How many of a run's steps are the rate's; the settle phase follows. Raises RecipeError if none is left."""
+        settle = round(SETTLE_SHARE * steps) if self.settle is None else self.settle
+        if settle >= steps:
+            raise RecipeError(f"settle {settle} leaves none of {steps} steps for the rate: take fewer")
+        return steps - settle
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Rate:

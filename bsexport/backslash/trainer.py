@@ -86,6 +86,12 @@ class BackSlashMixin:
         self.teacher = teacher.to(self.args.device).eval() if teacher is not None else None  # type: ignore[attr-defined]
         self.callback_handler.callbacks.insert(0, BackSlashCallback(rate))  # type: ignore[attr-defined]  # before those that report
 
+    def _load_callback_state(self) -> None:
+        """As Trainer's, which puts the rate's callback last: it goes first again, before what reports its figures."""
+        super()._load_callback_state()  # type: ignore[misc]
+        callbacks, rate = self.callback_handler.callbacks, self.backslash  # type: ignore[attr-defined]
+        self.callback_handler.callbacks = [rate, *(each for each in callbacks if each is not rate)]  # type: ignore[attr-defined]
+
     @property
     def backslash(self) -> BackSlashCallback:
         """The callback; another one after a checkpoint was loaded."""

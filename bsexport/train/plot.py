@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bsexport.backslash import Rate
+
 PLOT = "backslash.svg"
 
 _PANELS = (
@@ -20,7 +22,7 @@ def plot(path: Path, record: dict[str, Any]) -> None:
     import matplotlib
 
     rows = record["curve"]
-    rate_steps = record["steps"] - record["rate"]["settle"]
+    rate_steps = Rate.from_json(record["rate"]).rate_steps(record["steps"])
     with matplotlib.rc_context({"svg.hashsalt": "bsexport", "svg.fonttype": "none"}):
         from matplotlib.figure import Figure
 

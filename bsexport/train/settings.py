@@ -78,7 +78,5 @@ class Settings:
             raise RecipeError("epochs and steps are two ways to say how long: give one")
         if self.eval_steps is not None and self.eval_data is None:
             raise RecipeError("eval-steps needs data to evaluate on: give eval-data")
-        if self.steps is not None and self.rate.settle >= self.steps and self.rate.form != "none":
-            raise RecipeError(
-                f"settle-steps {self.rate.settle} leaves none of the {self.steps} steps to the rate: give fewer"
-            )
+        if self.steps is not None:
+            self.rate.rate_steps(self.steps)

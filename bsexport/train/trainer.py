@@ -50,12 +50,6 @@ class RateTrainer(BackSlashMixin, Trainer):  # type: ignore[misc]
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         self._load_callback_state()
 
-    def _load_callback_state(self) -> None:
-        """As Trainer's, which puts the rate's callback last: it goes first again, before what reports its figures."""
-        super()._load_callback_state()
-        callbacks, rate = self.callback_handler.callbacks, self.backslash
-        self.callback_handler.callbacks = [rate, *(each for each in callbacks if each is not rate)]
-
 
 class Finite(TrainerCallback):  # type: ignore[misc]
     """Stops a run whose loss is NaN or infinite, before anything of it is kept, and names the step.
