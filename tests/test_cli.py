@@ -132,7 +132,8 @@ def test_protect_none_prunes_the_head_too(tmp_path: Path, options: tuple[str, ..
 
 def test_defaults_shown_are_the_defaults_of_the_recipe() -> None:
     options = {option.name: option.default for option in main.commands["pack"].params}
-    assert parse_step(options["step"]) == DEFAULT_STEP
+    step = next(option.help for option in main.commands["pack"].params if option.name == "step")
+    assert parse_step(step.rpartition("else ")[2].rstrip("]")) == DEFAULT_STEP
     assert (options["prune"], options["scope"]) == (Recipe().prune, Recipe().scope)
 
 

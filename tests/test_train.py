@@ -20,6 +20,7 @@ pytest.importorskip("matplotlib", reason="NOT TESTED: training needs matplotlib"
 from safetensors.numpy import load_file, save_file
 
 from bsexport.backslash import Epsilon, Rate, Weight
+from bsexport.checkpoint import Checkpoint
 from bsexport.cli.train import train as command
 from bsexport.train.record import EXPONENTS, coded_figures
 from bsexport.train.trainer import Progress
@@ -85,16 +86,18 @@ def test_a_run_leaves_a_directory_for_transformers_and_pack(bert: Path, data: Pa
     intermediate = "bert.encoder.layer.0.intermediate.dense.weight"
     assert np.abs(after[intermediate]).mean() < 0.7 * np.abs(before[intermediate]).mean()
     assert before[word].size < 1024 and np.abs(after[word]).mean() > 0.8 * np.abs(before[word]).mean()
-    assert bsexport("pack", out, "--step", "2^-5", "-o", tmp_path / "package").exit_code == 0
-    packed = json.loads((tmp_path / "package" / "bsexport.json").read_text())["tensors"]
-    coded = sum(math.prod(tensor["shape"]) for tensor in packed if not tensor["why"])
+    packed = bsexport("pack", out, "-o", tmp_path / "package")
+    assert "\nstep 0.03125, which the model was trained for\n" in packed.stdout
+    manifest = json.loads((tmp_path / "package" / "bsexport.json").read_text())
+    assert manifest["recipe"]["step"] == 2**-5
+    coded = sum(math.prod(tensor["shape"]) for tensor in manifest["tensors"] if not tensor["why"])
     assert coded == record["final"]["coded"]["weights"]
 
 
 def test_figures_are_those_of_the_weights_that_pack_codes(bert: Path) -> None:
     weights = load_file(bert / "model.safetensors")
     coded = [array for array in weights.values() if sum(dim > 1 for dim in array.shape) > 1 and array.size >= 1024]
-    found = coded_figures(bert, 2**-3)
+    found = coded_figures(Checkpoint.open(bert), 2**-3)
     assert found["weights"] == sum(array.size for array in coded) == 10496
 
     def entropy(step: float) -> float:

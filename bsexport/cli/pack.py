@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bsexport.cli.options import echo_json, force_option, json_option, progress_bar, quiet_option, trust_option
-from bsexport.recipe import NO_PROTECTION, Recipe, parse_step
+from bsexport.recipe import DEFAULT_STEP, NO_PROTECTION, Recipe, parse_step
 
 
 @click.command()
@@ -16,7 +16,10 @@ from bsexport.recipe import NO_PROTECTION, Recipe, parse_step
 @click.option(
     "--prune", type=float, default=0.0, show_default=True, help="Share of the weights to set to zero, 0 to below 1."
 )
-@click.option("--step", default="2^-8", show_default=True, help="Quantiser step: a number such as 1e-3, or 2^-8.")
+@click.option(
+    "--step",
+    help="Quantiser step: a number such as 1e-3, or 2^-8.  [default: what train was told, else 2^-8]",
+)
 @click.option(
     "--scope",
     default="global",
@@ -57,7 +60,7 @@ from bsexport.recipe import NO_PROTECTION, Recipe, parse_step
 def pack(
     model: str,
     prune: float,
-    step: str,
+    step: str | None,
     scope: Any,
     layout: Any,
     family: Any,
@@ -80,10 +83,13 @@ def pack(
     \b
         bsexport pack my-model --prune 0.8 --step 1e-3
     """
+    from bsexport.train.record import trained_step
+
+    trained_for = trained_step(Path(model)) if step is None else None
     recipe = Recipe(
         prune=prune,
         scope=scope,
-        step=parse_step(step),
+        step=parse_step(step) if step is not None else trained_for or DEFAULT_STEP,
         layout=layout,
         family=family,
         order=order,
@@ -115,4 +121,6 @@ def pack(
         echo_json({"out": None if dry_run else str(out), **report.to_json()})
     elif not quiet:
         click.echo(f"{click.format_filename(model)} -> {'nothing written (dry run)' if dry_run else out}")
+        if trained_for is not None:
+            click.echo(f"step {trained_for:g}, which the model was trained for")
         click.echo(report_text(report))

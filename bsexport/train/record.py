@@ -7,17 +7,19 @@ import math
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bsexport import __version__, codebook
-from bsexport.checkpoint import Checkpoint
 from bsexport.pipeline import why_uncoded
 from bsexport.quantize import quantize
-from bsexport.recipe import Recipe
+from bsexport.recipe import Recipe, nearest_step
 from bsexport.source import Weight
+
+if TYPE_CHECKING:
+    from bsexport.checkpoint import Checkpoint  # needs safetensors, which packing ONNX files does without
 
 RECORD = "backslash.json"
 FORMAT = "bsexport training record"
@@ -31,11 +33,21 @@ _CURVE = ("step", "epoch", "loss", "learning_rate", "grad_norm", "shape", "spars
 
 def is_trained(path: Path) -> bool:
     """Whether a directory that train made stands at the path: what --force may replace."""
+    return _record(path) is not None
+
+
+def trained_step(path: Path) -> float | None:
+    """The quantiser step that the model in a directory was trained for; None if train did not make it."""
+    record = _record(path)
+    return None if record is None else nearest_step(record["rate"]["step"])
+
+
+def _record(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads((path / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("format") == FORMAT
+        return None
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
 
 
 def versions() -> dict[str, str]:
@@ -63,10 +75,9 @@ def evaluations(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def coded_figures(folder: Path, step: float) -> dict[str, Any]:
-    """Of the weights in a model's folder that pack would code: how many, the share of zeros at the step, and the
+def coded_figures(checkpoint: Checkpoint, step: float) -> dict[str, Any]:
+    """Of the weights of a checkpoint that pack would code: how many, the share of zeros at the step, and the
     entropy in bits/weight, of each tensor by itself, at the step and at each 2^n of EXPONENTS."""
-    checkpoint = Checkpoint.open(folder)
     steps = {"step": step, **{f"2^{n}": 2.0**n for n in EXPONENTS}}
     bits = dict.fromkeys(steps, 0.0)
     count = zeros = 0

@@ -18,6 +18,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 
 from bsexport.backslash.measure import measure
 from bsexport.backslash.weights import Weights
+from bsexport.checkpoint import Checkpoint
 from bsexport.errors import OutputError, TrainError
 from bsexport.graph.architecture import first_line
 from bsexport.graph.heads import is_head
@@ -203,7 +204,7 @@ def _finish(
             "loss": evaluated[-1]["loss"] if evaluated else None,
             "accuracy": evaluated[-1]["accuracy"] if evaluated else None,
             "taking_part": asdict(measured),
-            "coded": coded_figures(working.model, rate.step),
+            "coded": coded_figures(Checkpoint.open(working.model), rate.step),
         },
     }
     write_record(working.model / RECORD, record)
