@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 import bsexport_runtime
-from bsexport.backslash import Rate, Weight, attach
+from bsexport.backslash import Constraint, Rate, Weight, attach
 
 RATES = {"normal": Rate(form="none"), "backslash": Rate(weight=Weight("target-sparsity", 0.9))}
 RECIPES = (("0", "2^-8"), ("0.5", "2^-8"), ("0.8", "2^-8"), ("0.9", "2^-8"), ("0.9", "2^-6"))
@@ -37,20 +37,21 @@ def main() -> None:
     models = {name: out / name for name in RATES}
     for name, directory in models.items():
         if not (directory / "model.safetensors").is_file():
-            train(name, pixels[~held_out], labels[~held_out], directory)
+            save(fit(RATES[name], pixels[~held_out], labels[~held_out], 0, name)[0], directory)
     fp32 = (models["normal"] / "model.safetensors").stat().st_size
     print(f"\nweights, and accuracy on {held_out.sum()} digits that were held out")
     print(f"{'prune':>6} {'step':>6}" + "".join(f"  {name:>10} {'of fp32':>8} {'accuracy':>9}" for name in models))
-    dense = [torch_accuracy(directory, pixels[held_out], labels[held_out]) for directory in models.values()]
-    print(f"{'':>6} {'fp32':>6}" + "".join(f"  {fp32:>10,} {1:>8.1%} {right:>9.1%}" for right in dense) + "   PyTorch")
+    dense = [ViTForImageClassification.from_pretrained(directory) for directory in models.values()]
+    shares = [right(model, pixels[held_out], labels[held_out]) for model in dense]
+    print(f"{'':>6} {'fp32':>6}" + "".join(f"  {fp32:>10,} {1:>8.1%} {share:>9.1%}" for share in shares) + "   PyTorch")
     for prune, step in RECIPES:
         line = f"{prune:>6} {step:>6}"
         for name, directory in models.items():
             package = out / f"{name}-p{prune}-s{step}"
             bsexport("pack", str(directory), "--prune", prune, "--step", step, "-o", str(package), "--force", "--quiet")
             size = (package / "weights.bsx").stat().st_size
-            right = accuracy(package, pixels[held_out], labels[held_out])
-            line += f"  {size:>10,} {size / fp32:>8.1%} {right:>9.1%}"
+            share = accuracy(package, pixels[held_out], labels[held_out])
+            line += f"  {size:>10,} {size / fp32:>8.1%} {share:>9.1%}"
         print(f"{line}   bsexport-runtime", flush=True)
     image = out / f"digit-{labels[0]}.png"
     Image.fromarray(load_digits().images[0].astype(np.uint8) * 15).resize((64, 64)).save(image)
@@ -67,9 +68,11 @@ def read_digits() -> tuple[Floats, npt.NDArray[np.int64]]:
     return np.repeat((grey[:, None] - 0.5) / 0.5, 3, axis=1).astype(np.float32), digits.target
 
 
-def train(name: str, pixels: Floats, labels: npt.NDArray[np.int64], directory: Path) -> None:
-    """Train from nothing, half a minute on one core, and save as transformers does."""
-    torch.manual_seed(0)
+def fit(
+    rate: Rate, pixels: Floats, labels: npt.NDArray[np.int64], seed: int, name: str = ""
+) -> tuple[ViTForImageClassification, Constraint]:
+    """Train from nothing under a rate, half a minute on one core; with a name, say how it goes."""
+    torch.manual_seed(seed)
     torch.set_num_threads(1)  # so small a model gains nothing from more
     digits = [str(digit) for digit in range(10)]
     config = ViTConfig(
@@ -87,22 +90,27 @@ def train(name: str, pixels: Floats, labels: npt.NDArray[np.int64], directory: P
     steps = EPOCHS * -(-len(labels) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
-    constraint = attach(model, optimizer, RATES[name], steps)
+    constraint = attach(model, optimizer, rate, steps)
     inputs, targets = torch.from_numpy(pixels), torch.from_numpy(labels)
     for epoch in range(EPOCHS):
         for batch in torch.randperm(len(labels)).split(BATCH):
-            loss = model(pixel_values=inputs[batch], labels=targets[batch]).loss
+            loss = model(pixel_values=inputs[batch], labels=targets[batch]).loss + constraint.loss()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        if epoch % 10 == 9:
+        if name and epoch % 10 == 9:
             now = constraint.measure()
             print(
                 f"{name:>9}: epoch {epoch + 1} of {EPOCHS}, loss {loss.item():.4f}, {now.sparsity:.0%} zeros, "
                 f"shape {now.shape:.2f}, {now.bits:.2f} bits/weight",
                 flush=True,
             )
+    return model, constraint
+
+
+def save(model: ViTForImageClassification, directory: Path) -> None:
+    """Save as transformers does, with the image processor that makes the model's inputs of files."""
     model.save_pretrained(directory)
     ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(directory)
 
@@ -114,11 +122,10 @@ def accuracy(package: Path, pixels: Floats, labels: npt.NDArray[np.int64]) -> fl
     return float((logits.argmax(axis=1) == labels).mean())
 
 
-def torch_accuracy(directory: Path, pixels: Floats, labels: npt.NDArray[np.int64]) -> float:
-    """The same, of the model before packing, in PyTorch."""
-    model = ViTForImageClassification.from_pretrained(directory).eval()
+def right(model: ViTForImageClassification, pixels: Floats, labels: npt.NDArray[np.int64]) -> float:
+    """The same, of a model in PyTorch."""
     with torch.no_grad():
-        return float((model(torch.from_numpy(pixels)).logits.argmax(1).numpy() == labels).mean())
+        return float((model.eval()(torch.from_numpy(pixels)).logits.argmax(1).numpy() == labels).mean())
 
 
 def bsexport(*arguments: str) -> None:
