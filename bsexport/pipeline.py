@@ -15,7 +15,7 @@ from bsexport.code import CODED_DTYPES, CodedTensor, code, code_raw
 from bsexport.errors import RecipeError
 from bsexport.graph import rewrite
 from bsexport.package import BlobPlaces, PackageWriter
-from bsexport.recipe import FEWEST_WEIGHTS, NO_PROTECTION, Recipe, matches
+from bsexport.recipe import NO_PROTECTION, Recipe, matches, why_too_small
 from bsexport.report import Report, TensorReport
 from bsexport.source import Source, Weight
 from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH, align
@@ -91,11 +91,7 @@ def why_uncoded(weight: Weight, recipe: Recipe) -> str:
         return "kept by --keep"
     if weight.constant:
         return "made by the model's code, not trained"
-    if sum(dim > 1 for dim in weight.shape) < 2:
-        return "1-D"
-    if weight.size < FEWEST_WEIGHTS:
-        return f"fewer than {FEWEST_WEIGHTS} weights"
-    return ""
+    return why_too_small(weight.shape)
 
 
 def threshold(parts: list[Part], recipe: Recipe, progress: Progress) -> prune.Threshold:

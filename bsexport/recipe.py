@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
@@ -110,6 +110,15 @@ class Recipe:
             raise RecipeError(f"the recipe has the fields {sorted(value)}: expected {sorted(known)}")
         fields_of_recipe: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
         return cls(**fields_of_recipe)
+
+
+def why_too_small(shape: Sequence[int]) -> str:
+    """Why a tensor of this shape is neither pruned nor coded, or "" if it is."""
+    if sum(dimension > 1 for dimension in shape) < 2:
+        return "1-D"
+    if math.prod(shape) < FEWEST_WEIGHTS:
+        return f"fewer than {FEWEST_WEIGHTS} weights"
+    return ""
 
 
 def matches(globs: Iterable[str], names: Iterable[str]) -> bool:

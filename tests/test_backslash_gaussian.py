@@ -44,6 +44,14 @@ def test_the_density_is_that_of_scipy(shape):
     assert found.numpy() == pytest.approx(reference(shape, 0.7).pdf(x), rel=1e-10)
 
 
+@pytest.mark.parametrize("shape", [0.3, 1.0, 2.0, 5.0])
+def test_the_moments_are_those_of_scipy(shape):
+    mean, square = gaussian.moments(tensor(shape), tensor(0.7))
+    assert float(mean) == pytest.approx(reference(shape, 0.7).expect(abs), rel=1e-5)
+    assert float(square) == pytest.approx(0.49)
+    assert float(gaussian.shape_by_moments(mean, square)) == pytest.approx(shape)
+
+
 def test_the_rate_of_a_laplace_is_what_equation_4_gives():
     # f(0) = 1 / (sqrt(2) sigma): with sigma = 1/sqrt(2) and a step of 1/4, -log2(1/4) = 2 bits; log2(e) more per 1/2.
     found = gaussian.rate(tensor(0.0, 0.5), tensor(1.0), tensor(math.sqrt(0.5)), 0.25)

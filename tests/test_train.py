@@ -198,7 +198,7 @@ def test_every_option_of_the_rate_reaches_the_record(bert: Path, data: Path, tmp
     )
     assert bsexport("train", bert, "--data", data, "-o", tmp_path / "out", *SHORT, *options).exit_code == 0
     assert Rate.from_json(record_of(tmp_path / "out")["rate"]) == Rate(
-        form="decoupled", weight=Weight("bits", 0.5), shape="global", normalise="bits", metric="adam",
+        form="decoupled", weight=Weight("bits", 0.5), shape="global", metric="adam",
         epsilon=Epsilon(1.0, relative=False), ramp=0.25, settle=1, freeze=False, round=True, step=1e-2,
         only=("bert.encoder*",), exempt=("*query*", "none"),
     )  # fmt: skip
@@ -226,7 +226,7 @@ def test_every_way_to_say_how_strong(
 def test_the_help_names_the_defaults_of_the_rate() -> None:
     rate = Rate()
     defaults = {
-        "pull": f"{rate.weight.value}", "form": rate.form, "shape": rate.shape, "normalise": rate.normalise,
+        "pull": f"{rate.weight.value}", "form": rate.form, "shape": rate.shape,
         "metric": rate.metric, "epsilon": f"{rate.epsilon.value:g}rms", "ramp": f"{rate.ramp:g}",
         "settle_steps": "a quarter", "step": f"2^{math.log2(rate.step):g}", "only": "*",
     }  # fmt: skip
@@ -278,7 +278,7 @@ def test_force_replaces_what_train_wrote_and_only_that(bert: Path, data: Path, t
         (("--settle-steps", "4"), "settle 4 leaves none of 4 steps for the rate: take fewer"),
         (("--eval-steps", "2"), "eval-steps needs data to evaluate on: give eval-data"),
         (("--max-length", "41"), "max-length 41 cannot be used: "),
-        (("--only", "nothing*"), "no parameter takes part"),
+        (("--only", "nothing*"), "'nothing*' matches no parameter; their names are like bert.embeddings"),
         (("--label", "stars"), "has no column 'stars'; its columns are text, label"),
         (("--task", "song"), "--task song: not a task to train for"),
         (("--data", "none.csv"), "none.csv: no such file or folder"),
@@ -375,12 +375,27 @@ def test_a_loss_that_is_no_number_names_the_step_and_keeps_the_checkpoint(
     options = ("--steps", "40", "--lr", "1e30", "--save-steps", "1")
     line = refused("train", bert, "--data", data, "-o", out, *options)
     assert line == (
-        f"step 3: the loss is not a finite number; the checkpoint of step 2 is kept in {out}.partial; "
+        f"step 3: the loss or a weight is not a finite number; the checkpoint of step 2 is kept in {out}.partial; "
         "begin anew with a smaller --lr or a weaker rate"
     )
     assert names(tmp_path) == ["data.jsonl", "out.partial"]
     assert (tmp_path / "out.partial" / "checkpoint-2" / "model.safetensors").is_file()
     assert not (tmp_path / "out.partial" / "checkpoint-3").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_published(bert: Path, data: Path, tmp_path: Path) -> None:
+    line = refused("train", bert, "--data", data, "-o", tmp_path / "out", "--steps", "2", "--lr", "1e39")
+    assert line.startswith(
+        "step 1: the loss or a weight is not a finite number; there is no checkpoint yet; begin anew"
+    )
+    assert names(tmp_path) == ["data.jsonl"]
+
+
+def test_half_the_bits_in_between_and_the_weights_stay_whole(bert: Path, data: Path, tmp_path: Path) -> None:
+    result = bsexport("train", bert, "--data", data, "-o", tmp_path / "out", *SHORT, "--bf16")
+    assert result.exit_code == 0, result.output
+    assert {str(array.dtype) for array in load_file(tmp_path / "out" / "model.safetensors").values()} == {"float32"}
+    assert record_of(tmp_path / "out")["arguments"]["bf16"] is True
 
 
 def test_a_target_out_of_reach_says_how_near_it_came(bert: Path, data: Path, tmp_path: Path) -> None:

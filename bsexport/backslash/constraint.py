@@ -14,11 +14,13 @@ from bsexport.backslash.quantile import Histogram
 from bsexport.backslash.recipe import Rate
 from bsexport.backslash.settle import Frozen, Rounded, zero_below
 from bsexport.backslash.weights import Weights
-from bsexport.errors import TargetError
+from bsexport.errors import RecipeError, TargetError
 
 _PRUNE_EVERY = 10  # steps, in gradual pruning
 _SPARSITY_TOLERANCE = 0.01
 _BITS_TOLERANCE = 0.02  # of the target
+_FINEST_STEP = 1 / 500  # of the rms: finer ones have more levels than are counted
+_ESTIMATING = ("proximal", "decoupled", "loss")
 
 
 class Constraint:
@@ -38,10 +40,12 @@ class Constraint:
         steps: int,
         state: dict[str, Any] | None = None,
     ) -> None:
-        self.weights = Weights.of(model, recipe.only, recipe.exempt)
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.weights = Weights.of(model, recipe.only, recipe.exempt, trained)
         self.rate, self.steps = recipe, steps
         self.rate_steps = recipe.rate_steps(steps)
         self.pull = Pull(self.weights, recipe, optimizer, self.rate_steps)
+        self._check_step()
         if state is None:
             self.done, self._start = 0, self._reached() if recipe.weight.is_target else 0.0
             self._check_target_ahead()
@@ -51,7 +55,7 @@ class Constraint:
         self._frozen, self._rounded = Frozen(self.weights), Rounded(self.weights, recipe.step)
         self._handles = [
             optimizer.register_step_pre_hook(lambda *_: self._before_step()),
-            optimizer.register_step_post_hook(lambda *_: self._after_step()),
+            optimizer.register_step_post_hook(lambda optimizer, *_: self._after_step(optimizer)),
             model.register_forward_pre_hook(lambda module, _: self._before_forward(module.training), prepend=True),
         ]
 
@@ -95,14 +99,25 @@ class Constraint:
         if self.rate.freeze and (self.settling or self.rate.form == "gradual") and self.rate.form != "none":
             self._frozen.take()
 
-    def _after_step(self) -> None:
+    def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
         self._frozen.put()
-        if not self.settling:
+        # A fused optimizer leaves a step out by itself when gradients in float16 have overflowed.
+        overflow = getattr(optimizer, "found_inf", None)
+        if not self.settling and (overflow is None or not float(overflow)):
             self._constrain()
+        self.skip()
+
+    def skip(self) -> None:
+        """A step is over. Called after each step; for steps that a gradient scaler left out, call it yourself."""
+        self._rounded.leave()
         self.done += 1
-        if self.done == self.rate_steps:
-            self._begin_to_settle()
-        if not self.settling:
+        try:
+            if self.done == self.rate_steps:
+                self._begin_to_settle()
+        except TargetError:
+            self.detach()
+            raise
+        if not self.settling and self.rate.form in _ESTIMATING:
             self.pull.estimate()
 
     def _constrain(self) -> None:
@@ -134,6 +149,14 @@ class Constraint:
             for part in piece:
                 magnitudes.add(part.abs())
         zero_below(self.weights, magnitudes.quantile(share, self.weights.reduce))
+
+    def _check_step(self) -> None:
+        largest = float(self.pull.rms.max())
+        if self.rate.step < largest * _FINEST_STEP:
+            raise RecipeError(
+                f"step {self.rate.step:g} is too fine: the weights have an rms of up to {largest:.3g}; choose one from "
+                f"{largest * _FINEST_STEP:.2g} up"
+            )
 
     def _check_target_ahead(self) -> None:
         kind, value = self.rate.weight.kind, self.rate.weight.value

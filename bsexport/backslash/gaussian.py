@@ -35,7 +35,7 @@ def shape_of_ratio(ratio: Tensor) -> Tensor:
     A ratio that is no number (of a tensor that is all zeros) gives LEAST_SHAPE.
     """
     wanted = torch.log(ratio.double().nan_to_num(nan=math.inf))
-    knots, logs = (table.to(wanted.device) for table in _table())
+    knots, logs = _table(wanted.device)
     wanted = wanted.clamp(logs[0], logs[-1])
     right = torch.searchsorted(logs, wanted).clamp(1, _KNOTS - 1)
     low, high = logs[right - 1], logs[right]
@@ -49,10 +49,10 @@ def shape_of_ratio(ratio: Tensor) -> Tensor:
 
 
 @cache
-def _table() -> tuple[Tensor, Tensor]:
+def _table(device: torch.device) -> tuple[Tensor, Tensor]:
     """Knots: log nu, falling, and log rho there, rising; both float64."""
     knots = torch.linspace(math.log(GREATEST_SHAPE), math.log(LEAST_SHAPE), _KNOTS, dtype=torch.float64)
-    return knots, log_ratio(torch.exp(knots))
+    return knots.to(device), log_ratio(torch.exp(knots)).to(device)
 
 
 def shape_by_moments(mean_magnitude: Tensor, mean_square: Tensor) -> Tensor:
@@ -63,6 +63,12 @@ def shape_by_moments(mean_magnitude: Tensor, mean_square: Tensor) -> Tensor:
 def inverse_scale(shape: Tensor, sigma: Tensor) -> Tensor:
     """gamma of equation 2, for a standard deviation sigma."""
     return torch.exp((torch.lgamma(3 / shape) - torch.lgamma(1 / shape)) / 2) / sigma
+
+
+def moments(shape: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """E[|x|] and E[x^2], whose ratio is that of equation 8."""
+    mean = torch.exp(torch.lgamma(2 / shape) - torch.lgamma(1 / shape)) / inverse_scale(shape, sigma)
+    return mean, sigma.square()
 
 
 def log_density(x: Tensor, shape: Tensor, sigma: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bsexport.backslash import gaussian
-from bsexport.backslash.weights import Weights
+from bsexport.backslash.weights import Weights, sample
 
 _SAMPLE = 1 << 20  # weights that are looked at while a run goes on
 _LARGEST_LEVEL = 4095  # larger ones are counted as this
@@ -32,9 +32,9 @@ def measure(weights: Weights, step: float) -> Measurement:
     """Look at the weights as they are, with this quantiser step."""
     sums = weights.sums().sum(0) / weights.count
     stride = max(1, weights.count // _SAMPLE)
-    sample = [local.flatten()[::stride].abs() for local in weights.local()]
-    indices = torch.cat([torch.full_like(part, index, dtype=torch.int64) for index, part in enumerate(sample)])
-    magnitudes = torch.cat(sample)
+    parts = [sample(local, stride).abs() for local in weights.local()]
+    indices = torch.cat([torch.full_like(part, index, dtype=torch.int64) for index, part in enumerate(parts)])
+    magnitudes = torch.cat(parts)
     zeros = torch.stack([(magnitudes < step / 2).sum(), torch.tensor(magnitudes.numel(), device=weights.device)])
     found, looked_at = weights.reduce(zeros)
     return Measurement(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from bsexport.backslash import gaussian, rate, schedule
 from bsexport.backslash.measure import magnitude_entropy
 from bsexport.backslash.quantile import Histogram
 from bsexport.backslash.recipe import Rate
-from bsexport.backslash.weights import Weights, local
+from bsexport.backslash.weights import Weights, local, sample
+from bsexport.errors import RecipeError
 
 _LARGEST_FACTOR = 10.0  # of Adam's metric: rows that no batch has touched have no second moment
 _SECOND_MOMENT = "exp_avg_sq"  # where torch's optimizers of the Adam family keep it
@@ -34,7 +35,8 @@ class Pull:
         self._sizes = weights.sizes()
         self._ramp_sum = schedule.ramp_sum(steps, recipe.ramp)
         self.estimate()
-        self.unit = self.rms
+        whole = (self.rms.square() * self._sizes).sum().div(self._sizes.sum()).sqrt()
+        self.unit = torch.where(self.rms > 0, self.rms, whole)  # of a tensor that begins as zeros, that of all
 
     def estimate(self) -> None:
         """Take shape and rms from the weights as they are (equation 8), for each tensor or for all together."""
@@ -57,37 +59,38 @@ class Pull:
         factors = (torch.exp(self._logs(step)) / self.shapes).float()
         parts = zip(self.weights.differentiable(), self.shapes.float(), self._epsilons().float(), strict=True)
         sums = [rate.power_sum(weights, shape, epsilon) for weights, shape, epsilon in parts]
-        return torch.stack(sums) @ factors
+        return (torch.stack(sums) * factors).sum()
 
     def apply(self, step: int) -> None:
         """Pull the weights, in place, as hard as the recipe says for a step (from 0)."""
-        self._apply(self._logs(step))
+        self._apply(self._logs(step), self._law())
 
     def reach_sparsity(self, share: float) -> None:
         """Pull the weights, in place, as hard as it takes for this share of them to be zero at the recipe's step."""
-        scores = Histogram(self.weights.device)
-        for _, magnitudes, pulls in _flat(self._sample(_SPARSITY_SAMPLE)):
+        scores, law = Histogram(self.weights.device), self._law()
+        for _, magnitudes, pulls in self._sample(_SPARSITY_SAMPLE, law):
             scores.add((magnitudes - self.recipe.step / 2).clamp_min_(0) / pulls)
-        self._apply(self._logs_at(scores.quantile(share, self.weights.reduce)))
+        self._apply(self._logs_at(scores.quantile(share, self.weights.reduce)), law)
 
     def reach_bits(self, bits: float) -> None:
         """Pull the weights, in place, as hard as it takes for this entropy at the recipe's step, in bits/weight.
 
         The strength is sought by bisection of its logarithm, on a sample and without a transfer to the host.
         """
-        sample = self._sample(_BITS_SAMPLE)
-        indices, magnitudes, pulls = (torch.cat(of) for of in zip(*_flat(sample), strict=True))
-        low, high = (torch.tensor(math.log(strength), device=indices.device) for strength in _STRENGTHS)
+        law = self._law()
+        indices, magnitudes, pulls = map(torch.cat, zip(*self._sample(_BITS_SAMPLE, law), strict=True))
+        low, high = (torch.full((), math.log(strength), device=indices.device) for strength in _STRENGTHS)
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
             moved = (magnitudes - torch.exp(middle) * pulls).clamp_min_(0)
             above = magnitude_entropy(indices, moved, self.recipe.step, self.weights) > bits
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-        self._apply(self._logs_at(torch.exp(high).double()))
+        self._apply(self._logs_at(torch.exp(high).double()), law)
 
-    def _apply(self, logs: Tensor) -> None:
-        second, law = self._second_moments(), self._law(logs)
-        for indices, (piece, *moments) in self.weights.pieces(*second):
+    def _apply(self, logs: Tensor, law: list[tuple[Tensor, ...]]) -> None:
+        """Pull the weights, in place: `law` with another log c."""
+        law = [_scalars(logs / math.log(2)), *law[1:]]
+        for indices, (piece, *moments) in self.weights.pieces(*self._second_moments()):
             magnitudes = list(torch._foreach_abs(piece))
             pulls = _pulls(indices, magnitudes, moments, law)
             if self.recipe.form == "proximal":
@@ -95,29 +98,37 @@ class Pull:
             else:
                 rate.decouple(piece, pulls)
 
-    def _sample(self, count: int) -> Iterator[tuple[list[int], list[Tensor], list[Tensor]]]:
-        """Parameters' indices, magnitudes, and pulls at strength 1, of about so many evenly spaced weights."""
+    def _sample(self, count: int, law: list[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The parameter's index for each of about so many evenly spaced weights, their magnitudes and their pulls."""
         stride = max(1, self.weights.count // count)
-        logs = self._logs_at(torch.ones((), dtype=torch.float64, device=self.weights.device))
-        second, law = self._second_moments(), self._law(logs)
-        for indices, parts in self.weights.pieces(*second):
-            piece, *moments = [[tensor.flatten()[::stride] for tensor in part] for part in parts]
+        for indices, parts in self.weights.pieces(*self._second_moments()):
+            piece, *moments = [[sample(tensor, stride) for tensor in part] for part in parts]
             magnitudes = list(torch._foreach_abs(piece))
-            yield indices, magnitudes, _pulls(indices, magnitudes, moments, law)
+            pulls = _pulls(indices, magnitudes, moments, law)
+            for index, magnitude, pull in zip(indices, magnitudes, pulls, strict=True):
+                yield torch.full_like(magnitude, index, dtype=torch.int64), magnitude, pull
 
-    def _law(self, logs: Tensor) -> list[tuple[Tensor, ...]]:
-        """What `rate.pulls` takes, and the roots' mean of `_second_moments`: scalars for each parameter."""
-        law = [logs / math.log(2), (self.shapes - 1) / math.log(2), self._epsilons()]
+    def _law(self) -> list[tuple[Tensor, ...]]:
+        """What `_pulls` takes, at strength 1: log2 c, (nu - 1) log2(e), epsilon and, in Adam's metric, the mean root of
+        the second moments; scalars for each parameter."""
+        one = torch.ones((), dtype=torch.float64, device=self.weights.device)
+        law = [self._logs_at(one) / math.log(2), (self.shapes - 1) / math.log(2), self._epsilons()]
         if self.recipe.metric == "adam":
             law.append(self._mean_roots())
-        return [values.float().unbind() for values in law]
+        return [_scalars(values) for values in law]
 
     def _second_moments(self) -> list[list[Tensor]]:
-        """Adam's second moments, local as the weights are, if they are the metric."""
+        """Adam's second moments, local as the weights are, if they are the metric; of a parameter without, zeros."""
         if self.recipe.metric == "plain":
             return []
-        moments = [self.optimizer.state[parameter][_SECOND_MOMENT] for parameter in self.weights.parameters]
-        return [[local(moment) for moment in moments]]
+        of = [self.optimizer.state.get(parameter, {}).get(_SECOND_MOMENT) for parameter in self.weights.parameters]
+        if all(moment is None for moment in of):
+            raise RecipeError(
+                "metric adam takes the second moments of an optimizer of the Adam family; "
+                f"{type(self.optimizer).__name__} has none: use metric plain"
+            )
+        pairs = zip(of, self.weights.local(), strict=True)
+        return [[torch.zeros_like(weights) if moment is None else local(moment) for moment, weights in pairs]]
 
     def _mean_roots(self) -> Tensor:
         """The mean root of Adam's second moments, of each tensor or, if the shape is not, of all."""
@@ -152,6 +163,11 @@ class Pull:
                 return torch.log(value * part * scale * self.shapes / self.weights.count)
 
 
+def _scalars(values: Tensor) -> tuple[Tensor, ...]:
+    scalars: tuple[Tensor, ...] = values.float().unbind()
+    return scalars
+
+
 def _pulls(
     indices: list[int], magnitudes: list[Tensor], moments: list[list[Tensor]], law: list[tuple[Tensor, ...]]
 ) -> list[Tensor]:
@@ -163,12 +179,7 @@ def _pulls(
         torch._foreach_reciprocal_(factors)
         torch._foreach_mul_(factors, means)
         torch._foreach_clamp_max_(factors, _LARGEST_FACTOR)
+        for factor in factors:
+            factor.nan_to_num_(1.0)  # 0 / 0: no gradient has been seen
         torch._foreach_mul_(made, factors)
     return made
-
-
-def _flat(sample: Iterable[tuple[list[int], list[Tensor], list[Tensor]]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """A parameter's index for each of its weights, their magnitudes and their pulls."""
-    for indices, magnitudes, pulls in sample:
-        for index, magnitude, pull in zip(indices, magnitudes, pulls, strict=True):
-            yield torch.full_like(magnitude, index, dtype=torch.int64), magnitude.flatten(), pull.flatten()

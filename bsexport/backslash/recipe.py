@@ -11,7 +11,6 @@ from bsexport.recipe import DEFAULT_STEP, nearest_step
 
 Form = Literal["proximal", "decoupled", "loss", "gradual", "oneshot", "none"]
 Kind = Literal["pull", "lambda", "per-weight", "bits", "target-bits", "target-sparsity"]
-Normalise = Literal["paper", "bits"]
 Metric = Literal["plain", "adam"]
 ShapeOf = Literal["tensor", "global"]
 
@@ -27,7 +26,7 @@ class Weight:
     - "pull": how far in all a weight as large as the weights' rms is drawn towards zero over the run, in units of that
       rms. It transfers between model sizes and numbers of steps.
     - "lambda": the paper's lambda of equation 6. "per-weight": lambda / N, N the number of weights that take part.
-    - "bits": loss in nats per bit/weight, of the rate in bits (`normalise` is then "bits").
+    - "bits": loss in nats per bit/weight of the rate in bits, which is equation 5 times gamma^nu log2(e).
     - "target-bits": entropy in bits/weight at the recipe's step, "target-sparsity": share of zeros at that step; each
       step's pull is the one that leads there along a schedule. For the proximal form.
 
@@ -85,7 +84,6 @@ class Rate:
     weight: see Weight.
     shape: of the rate's generalized Gaussian: estimated before each step, for each "tensor" or for all of them
         together ("global", the paper's), or a fixed number: 0.5, 1 and 2 make it an L0.5, L1 or L2 penalty.
-    normalise: "paper": equation 5; "bits": times gamma^nu log2(e), which makes it bits.
     metric: "plain", or "adam": pulled in the metric of Adam's second moments, so that weights whose gradients are small
         go first.
     epsilon: see Epsilon.
@@ -103,7 +101,6 @@ class Rate:
     form: Form = "proximal"
     weight: Weight = Weight("pull", 1.0)
     shape: ShapeOf | float = "tensor"
-    normalise: Normalise = "paper"
     metric: Metric = "plain"
     epsilon: Epsilon = Epsilon(0.1, relative=True)
     ramp: float = 0.1
@@ -117,7 +114,6 @@ class Rate:
     def __post_init__(self) -> None:
         for what, value, known in (
             ("form", self.form, Form),
-            ("normalise", self.normalise, Normalise),
             ("metric", self.metric, Metric),
         ):
             if value not in get_args(known):
@@ -137,8 +133,6 @@ class Rate:
             raise RecipeError("form loss takes a weight per loss: give lambda, per-weight or bits, and metric plain")
         if self.weight.is_target and self.form not in ("proximal", *RIVALS):
             raise RecipeError(f"a target is held by weights that stop at zero: form {self.form} has none; use proximal")
-        if (self.weight.kind == "bits") != (self.normalise == "bits"):
-            raise RecipeError("a weight in bits and normalise bits go together: give both or neither")
         object.__setattr__(self, "step", nearest_step(self.step))
 
     def to_json(self) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from bsexport.errors import RecipeError
 class BackSlashCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
     """Constrains the model of a Trainer while it trains. For form "loss" use BackSlashMixin, which adds this itself.
 
+    A Trainer's own reports (TensorBoard) stand before it, and have its figures only with BackSlashMixin.
+
     rate: the recipe. constraint: the rate at work, from the beginning of training on. history: a row of figures each
     time the Trainer logs its loss: step, loss, shape, sparsity and bits (see Measurement); the Trainer's logs have
     them too. State and history are kept in checkpoints.
@@ -47,7 +49,14 @@ class BackSlashCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         if state.global_step and not saved.get("saved"):
             raise RecipeError("the checkpoint holds no state of the rate: it is of a run without it")
         self.history = saved.get("history", [])
+        if self.constraint is not None:
+            self.constraint.detach()
         self.constraint = Constraint(model, inner, self.rate, state.max_steps, saved.get("saved"))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep up with steps that a gradient scaler left out, of which an optimizer knows nothing."""
+        while self.constraint is not None and self.constraint.done < state.global_step:
+            self.constraint.skip()
 
     def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, Any], **_: Any) -> None:
         """Add the figures to the Trainer's logs."""
@@ -102,18 +111,24 @@ class BackSlashMixin:
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The task's loss, with the teacher's part of it and the rate."""
-        given = {name: value for name, value in inputs.items() if name != "labels"}
+        given, labels = {name: value for name, value in inputs.items() if name != "labels"}, inputs.get("labels")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)  # type: ignore[misc]
         constraint = self.backslash.constraint
         if model.training and constraint is not None:
-            # The Trainer divides a loss by the number of micro-batches, except one that the model has divided already.
-            whole = num_items_in_batch is not None and self.model_accepts_loss_kwargs  # type: ignore[attr-defined]
+            whole = self._is_whole(num_items_in_batch)
             micro_batches = self.current_gradient_accumulation_steps if whole else 1  # type: ignore[attr-defined]
             if self.teacher is not None:
-                taught = self._distillation(outputs, given, inputs.get("labels"))
+                taught = self._distillation(outputs, given, labels)
                 loss = (1 - self.distil) * loss + self.distil * taught / micro_batches
             loss = loss + constraint.loss() / micro_batches
         return (loss, outputs) if return_outputs else loss
+
+    def _is_whole(self, num_items_in_batch: Any) -> bool:
+        """Whether the task's loss is that of a part of the batch already, which the Trainer then does not divide."""
+        if (said := getattr(self, "loss_is_scaled_for_ga", None)) is not None:
+            return bool(said)
+        counted = num_items_in_batch is not None and self.model_accepts_loss_kwargs  # type: ignore[attr-defined]
+        return counted or self.compute_loss_func is not None  # type: ignore[attr-defined]
 
     def _distillation(self, outputs: Any, inputs: dict[str, Any], labels: Tensor | None) -> Tensor:
         """KL divergence of the teacher's softened outputs from the model's, times the temperature squared.
@@ -121,6 +136,8 @@ class BackSlashMixin:
         The mean over predictions, those without a label (-100) left out (Hinton, Vinyals and Dean 2015).
         """
         positions = {"start_positions", "end_positions"}
+        if labels is not None and getattr(self, "_loss_shifts_labels", False):  # a language model's, of the next token
+            labels = functional.pad(labels[..., 1:], (0, 1), value=-100)
         with torch.no_grad():
             taught = self.teacher(**{name: value for name, value in inputs.items() if name not in positions})  # type: ignore[misc]
         parts = []

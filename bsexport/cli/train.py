@@ -74,7 +74,6 @@ _length = _heading("Training")
     "magnitude pruning little by little or at once, to compare with; or nothing.  [default: proximal]",
 )
 @_form("--shape", help="Estimated for each tensor, or global, or a number: 0.5, 1 or 2.  [default: tensor]")
-@_form("--normalise", type=click.Choice(["paper", "bits"]), help="Unit of the rate.  [default: paper]")
 @_form("--metric", type=click.Choice(["plain", "adam"]), help="In which the pull acts.  [default: plain]")
 @_form("--epsilon", help="Soft clip: 1, or 0.1rms in units of the weights' rms.  [default: 0.1rms]")
 @_form("--ramp", type=float, help="Share of the rate's steps over which it rises.  [default: 0.1]")
@@ -192,6 +191,8 @@ def _rate_of(options: dict[str, Any]) -> Rate:
     if len(weights) > 1:
         given = " and ".join(f"--{option.rstrip('_').replace('_', '-')}" for option in weights)
         raise click.UsageError(f"give one of {given}")
+    if options["form"] == "none" and weights:
+        raise click.UsageError("--form none has no rate: leave out its strength")
     made: dict[str, Any] = {
         "settle": options["settle_steps"],
         "shape": _number_or_text(options["shape"]),
@@ -201,12 +202,10 @@ def _rate_of(options: dict[str, Any]) -> Rate:
         "exempt": options["exempt"] or None,
         "freeze": False if options["no_freeze"] else None,
         "round": options["round"] or None,
-        **{name: options[name] for name in ("form", "normalise", "metric", "ramp")},
+        **{name: options[name] for name in ("form", "metric", "ramp")},
     }
     for option, value in weights.items():
         made["weight"] = Weight(_WEIGHTS[option], value)
-        if option == "bits_weight":
-            made["normalise"] = made["normalise"] or "bits"
     return Rate(**{name: value for name, value in made.items() if value is not None})
 
 

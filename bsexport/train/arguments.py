@@ -32,6 +32,7 @@ _OURS = {
 _NOT_HERE = {
     "do_train", "do_eval", "do_predict", "load_best_model_at_end", "save_total_limit", "save_only_model",
     "restore_callback_states_from_checkpoint", "auto_find_batch_size", "ignore_data_skip", "use_legacy_prediction_loop",
+    "bf16_full_eval", "fp16_full_eval",
 }  # fmt: skip
 """What would break a promise of train: the last weights, checkpoints that a run resumes from exactly."""
 

@@ -39,7 +39,8 @@ def is_trained(path: Path) -> bool:
 def trained_step(path: Path) -> float | None:
     """The quantiser step that the model in a directory was trained for; None if train did not make it."""
     record = _record(path)
-    return None if record is None else nearest_step(record["rate"]["step"])
+    step = (record or {}).get("rate", {}).get("step")
+    return None if step is None else nearest_step(step)
 
 
 def _record(path: Path) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 
 from bsexport.backslash.trainer import BackSlashMixin
+from bsexport.backslash.weights import local
 from bsexport.errors import TrainError
 from bsexport.train.working import Working
 
@@ -52,7 +53,7 @@ class RateTrainer(BackSlashMixin, Trainer):  # type: ignore[misc]
 
 
 class Finite(TrainerCallback):  # type: ignore[misc]
-    """Stops a run whose loss is NaN or infinite, before anything of it is kept, and names the step.
+    """Stops a run whose loss or weights are NaN or infinite, before anything of it is kept, and names the step.
 
     On an accelerator the host asks only where it waits anyway: at logs, evaluations and checkpoints.
     """
@@ -65,15 +66,24 @@ class Finite(TrainerCallback):  # type: ignore[misc]
         seen = torch.where(loss.detach().isfinite(), _NEVER, step)
         self.first = seen if self.first is None else torch.minimum(self.first, seen)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Raise TrainError if such a loss was seen by any process."""
+    def on_step_end(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:
+        """Raise TrainError if such a loss was seen by any process, or such weights are about to be kept."""
+        if control.should_save or state.global_step >= state.max_steps:
+            self.first = _step_of_weights(model, state.global_step, self.first)
         waits = control.should_log or control.should_evaluate or control.should_save or control.should_training_stop
         if self.first is None or not (waits or self.first.device.type == "cpu"):
             return
         if args.world_size > 1:
             torch.distributed.all_reduce(self.first, torch.distributed.ReduceOp.MIN)
         if (first := int(self.first)) < _NEVER:
-            raise TrainError(f"step {first}: the loss is not a finite number")
+            raise TrainError(f"step {first}: the loss or a weight is not a finite number")
+
+
+def _step_of_weights(model: Any, step: int, before: torch.Tensor | None) -> torch.Tensor:
+    """The step, or an earlier one, if a parameter holds NaN or an infinity; int64 []."""
+    finite = [local(parameter).isfinite().all() for parameter in model.parameters() if parameter.is_floating_point()]
+    seen = torch.where(torch.stack(finite).all(), _NEVER, step)
+    return seen if before is None else torch.minimum(before, seen)
 
 
 class Seal(TrainerCallback):  # type: ignore[misc]

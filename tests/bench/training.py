@@ -152,16 +152,19 @@ def bsexport(*arguments: str) -> str:
     return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """The interval of 95% confidence of a share (Wilson 1927)."""
-    share, spread = right / count, CONFIDENCE**2 / count
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The interval of 95% confidence of a share of so many texts (Wilson 1927)."""
+    spread = CONFIDENCE**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = CONFIDENCE * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
     return middle - half, middle + half
 
 
 def report(found: Iterable[dict[str, Any]]) -> str:
-    """The table of all runs and points; seeds of one run are put together."""
+    """The table of all runs and points, with the mean of a run's seeds.
+
+    All are evaluated on the same texts: the interval says what those leave open, the range of the seeds the rest.
+    """
     groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
     finals: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
     for each in found:
@@ -171,8 +174,8 @@ def report(found: Iterable[dict[str, Any]]) -> str:
             finals.setdefault(key, []).append(each["final"])
     rows = []
     for key, measured in groups.items():
-        right, count = sum(point["right"] for point in measured), sum(point["count"] for point in measured)
-        low, high = wilson(right, count)
+        shares = [point["right"] / point["count"] for point in measured]
+        low, high = wilson(float(np.mean(shares)), measured[0]["count"])
         shape = np.mean([final["taking_part"]["shape"] for final in finals[key]])
         mean = {name: np.mean([point[name] for point in measured]) for name in ("bits_per_weight", "entropy_bits")}
         rows.append(
@@ -180,9 +183,9 @@ def report(found: Iterable[dict[str, Any]]) -> str:
                 f"{key[0]}, {key[1]}",
                 f"{float(key[2]):.0%}",
                 key[3],
-                f"{right / count:.2%}",
+                f"{np.mean(shares):.2%}",
                 f"{low:.1%}-{high:.1%}",
-                str(len(measured)),
+                f"{len(shares)}: {min(shares):.1%}-{max(shares):.1%}" if len(shares) > 1 else "1",
                 f"{shape:.3f}",
                 f"{mean['entropy_bits']:.3f}",
                 f"{mean['bits_per_weight']:.3f}",
