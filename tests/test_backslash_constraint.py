@@ -270,6 +270,9 @@ def test_low_rank_adapters_are_refused():
         (lambda: Weight("lambda", math.inf), "lambda inf cannot be used"),
         (lambda: Weight("target-sparsity", 1.0), "target-sparsity 1.0 cannot be used: expected a share"),
         (lambda: Weight("strength", 1.0), "weight 'strength' is unknown: expected one of pull, lambda"),
+        (lambda: Weight("target-bits", 0), "target-bits 0 cannot be used: nothing would be left of the model"),
+        (lambda: Rate(weight=0.8), "0.8 cannot be used: expected Weight(...)"),
+        (lambda: Rate(epsilon="0.1rms"), "'0.1rms' cannot be used: expected Epsilon(...)"),
         (lambda: Epsilon.parse("0"), "epsilon 0.0 cannot be used"),
         (lambda: Epsilon.parse("rms"), "epsilon 'rms' cannot be used: expected a number such as 1, or 0.1rms"),
         (lambda: Rate(form="gradual"), "form gradual prunes to a share of zeros: give a target-sparsity"),
@@ -387,6 +390,14 @@ def test_a_sample_is_not_of_one_column():
     from bsexport.backslash.weights import sample
 
     assert float((sample(trained.first.weight, 32) == 0).float().mean()) == pytest.approx(1 / 32, abs=0.03)
+
+
+def test_a_loss_that_nobody_asks_for_is_said():
+    trained = model()
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+    attach(trained, optimizer, Rate(form="loss", weight=Weight("lambda", 1.0)), 4)
+    with pytest.raises(RecipeError, match=r"nobody has asked for it: add the constraint's loss\(\) to the loss"):
+        optimizer.step()
 
 
 def test_a_target_that_was_missed_leaves_no_hook_behind():

@@ -34,7 +34,19 @@ def test_task_of_the_configuration(architecture: str, task: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "architectures", [None, [], ["BertForPreTraining"], ["BertModel", "BertForMaskedLM"], "BertModel", 5, [5], {}]
+    "architectures",
+    [
+        None,
+        [],
+        ["BertForPreTraining"],
+        ["GPT2LMHeadModel"],
+        ["T5ForConditionalGeneration"],
+        ["BertModel", "BertForMaskedLM"],
+        "BertModel",
+        5,
+        [5],
+        {},
+    ],
 )
 def test_no_task_to_be_told(architectures: Any) -> None:
     with pytest.raises(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +397,35 @@ def test_half_the_bits_in_between_and_the_weights_stay_whole(bert: Path, data: P
     assert result.exit_code == 0, result.output
     assert {str(array.dtype) for array in load_file(tmp_path / "out" / "model.safetensors").values()} == {"float32"}
     assert record_of(tmp_path / "out")["arguments"]["bf16"] is True
+
+
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(tmp_path: Path) -> None:
+    folder = save_bert(tmp_path / "bert", "fill-mask")
+    (tmp_path / "lines.txt").write_text("the film was fine\n" * 40)
+    line = refused(
+        *("train", folder, "--data", tmp_path / "lines.txt", "-o", tmp_path / "out"),
+        *("--task", "text-generation", "--max-length", "8", "--steps", "2"),
+    )
+    assert line.endswith(
+        "BertLMHeadModel sees the words that it is to predict; set is_decoder to true in its config.json, or train "
+        "with --task fill-mask"
+    )
+    assert names(tmp_path) == ["bert", "lines.txt"]
+
+
+def test_the_evaluation_can_be_limited_too(bert: Path, data: Path, tmp_path: Path) -> None:
+    options = ("--eval-data", data, "--limit", "8", "--eval-limit", "5")
+    assert bsexport("train", bert, "--data", data, "-o", tmp_path / "out", *SHORT, *options).exit_code == 0
+    record = record_of(tmp_path / "out")
+    assert (record["data"]["examples"], record["eval_data"]["examples"]) == (8, 5)
+
+
+def test_others_may_read_what_comes_out_and_the_next_command_is_named(bert: Path, data: Path, tmp_path: Path) -> None:
+    result = bsexport("train", bert, "--data", data, "-o", tmp_path / "out", *SHORT, "--target-sparsity", "0.5")
+    os.umask(mask := os.umask(0))
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir() if file.is_file()} == {0o666 & ~mask}
+    last = result.stdout.splitlines()[-1]
+    assert last == f"next: bsexport pack {tmp_path / 'out'} --prune 0.5 --step 0.00390625"
 
 
 def test_a_target_out_of_reach_says_how_near_it_came(bert: Path, data: Path, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ class Constraint:
         else:
             self.done, self._start = state["done"], state["start"]
             self.pull.unit = torch.tensor(state["unit"], dtype=torch.float64, device=self.weights.device)
+        self._asked = False  # for the loss
         self._frozen, self._rounded = Frozen(self.weights), Rounded(self.weights, recipe.step)
         self._handles = [
             optimizer.register_step_pre_hook(lambda *_: self._before_step()),
@@ -79,6 +80,7 @@ class Constraint:
 
         Of k micro-batches of one step, add 1/k to each. 0 in the other forms and in the settle phase.
         """
+        self._asked = True
         if self.settling or self.rate.form != "loss":
             return torch.zeros((), device=self.weights.device)
         return self.pull.loss(self.done)
@@ -100,6 +102,11 @@ class Constraint:
             self._frozen.take()
 
     def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.rate.form == "loss" and not self._asked:
+            raise RecipeError(
+                "form loss is a part of the loss, and nobody has asked for it: add the constraint's loss() to the loss "
+                "of each batch, or take BackSlashMixin into the Trainer"
+            )
         self._frozen.put()
         # A fused optimizer leaves a step out by itself when gradients in float16 have overflowed.
         overflow = getattr(optimizer, "found_inf", None)

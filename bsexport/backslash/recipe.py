@@ -39,6 +39,8 @@ class Weight:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise RecipeError(f"weight {self.kind!r} is unknown: expected one of {', '.join(get_args(Kind))}")
+        if self.kind == "target-bits" and self.value == 0:
+            raise RecipeError("target-bits 0 cannot be used: nothing would be left of the model")
         if not (math.isfinite(self.value) and self.value >= 0):
             raise RecipeError(f"{self.kind} {self.value} cannot be used: expected a finite number from 0 up")
         if self.kind == "target-sparsity" and self.value >= 1:
@@ -112,6 +114,9 @@ class Rate:
     exempt: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for field, kind in ((self.weight, Weight), (self.epsilon, Epsilon)):
+            if not isinstance(field, kind):
+                raise RecipeError(f"{field!r} cannot be used: expected {kind.__name__}(...)")
         for what, value, known in (
             ("form", self.form, Form),
             ("metric", self.metric, Metric),

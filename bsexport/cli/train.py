@@ -59,7 +59,8 @@ _length = _heading("Training")
 @_data("--label", metavar="COLUMN", help="The label; one for each word; the answer.")
 @_data("--source", metavar="COLUMN", help="What to translate.")
 @_data("--target", metavar="COLUMN", help="What it becomes.")
-@_data("--limit", type=int, metavar="N", help="Use only so many rows, drawn by the seed.")
+@_data("--limit", type=int, metavar="N", help="Use only so many rows of --data, drawn by the seed.")
+@_data("--eval-limit", type=int, metavar="N", help="And of --eval-data.")
 @_data("--max-length", type=int, metavar="N", help="Tokens to cut at.  [default: 128, or less if the model takes less]")
 @_rate("--pull", type=float, help="Total pull on a weight, in units of the weights' rms.  [default: 1.0]")
 @_rate("--lambda", "lambda_", type=float, help="The paper's lambda.")
@@ -144,7 +145,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         from bsexport.train.summary import summary
 
         click.echo(f"{click.format_filename(model)} -> {settings.out}")
-        click.echo(summary(record))
+        click.echo(summary(record, settings.out))
 
 
 def _check_installed() -> None:
@@ -172,7 +173,7 @@ def _settings(ctx: click.Context, options: dict[str, Any]) -> Settings:
     same = (
         "model", "data", "eval_data", "split", "eval_split", "task", "out", "teacher", "temperature", "distil",
         "epochs", "steps", "lr", "batch_size", "grad_accumulation", "max_length", "eval_steps", "save_steps", "limit",
-        "seed", "resume", "force", "trust_remote_code",
+        "eval_limit", "seed", "resume", "force", "trust_remote_code",
     )  # fmt: skip
     return Settings(
         rate=rate,

@@ -34,6 +34,9 @@ SUFFIXES = {
 }
 """How a class named in config.architectures ends -> its task."""
 
+_NOT_BARE = ("LMHeadModel", "DoubleHeadsModel", "MTModel")
+"""Classes that end as a bare model's, and have a head that no task here keeps."""
+
 _INSTEAD = "export the model to ONNX yourself and give the .onnx file"
 
 _LONGEST_REASON = 200  # characters of a message that is not ours
@@ -115,7 +118,7 @@ def choose_task(architectures: Any, task: str | None) -> str:
     match architectures:
         case [str(name)]:
             for suffix, found in SUFFIXES.items():
-                if name.endswith(suffix):
+                if name.endswith(suffix) and not name.endswith(_NOT_BARE):
                     return found
     raise SourceError(
         f"config.json: architectures is {architectures}, which says no task; add --task with one of {known}"

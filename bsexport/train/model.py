@@ -182,6 +182,19 @@ def counts_items(model: Any, batch: dict[str, Any]) -> bool:
     return bool((once - twice).abs() > 0)
 
 
+def check_causal(model: Any, name: str) -> None:
+    """Raise SourceError if a language model sees what it is to predict, as BERT's does without is_decoder."""
+    ids = torch.zeros((2, 3), dtype=torch.int64)
+    ids[1, 2] = 1
+    with torch.no_grad(), quiet():
+        one, other = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, 0]
+    if (one - other).abs().max() > 0:
+        raise SourceError(
+            f"{name}: {type(model).__name__} sees the words that it is to predict; set is_decoder to true in its "
+            "config.json, or train with --task fill-mask"
+        )
+
+
 def digest(model: Any) -> str:
     """The sha256 of all parameters and buffers with their names, in the order of the names."""
     found = hashlib.sha256()

@@ -25,9 +25,10 @@ from bsexport.graph.heads import is_head
 from bsexport.quiet import quiet
 from bsexport.tasks.data import Data, read_data
 from bsexport.tasks.labels import Labels
+from bsexport.tasks.language_modelling import CausalLanguageModelling
 from bsexport.tasks.task import Task
 from bsexport.train.arguments import training_arguments
-from bsexport.train.model import Origin, counts_items, digest, load, load_teacher, open_origin
+from bsexport.train.model import Origin, check_causal, counts_items, digest, load, load_teacher, open_origin
 from bsexport.train.plot import PLOT, plot
 from bsexport.train.record import (
     FORMAT,
@@ -94,6 +95,8 @@ def prepare(
         rows = task.examples(data, origin.tokenizer, max_length, labels, settings.limit, settings.seed)
         eval_rows = _eval_rows(eval_data, origin, settings, labels, max_length)
     collator = task.collator(origin.tokenizer, model, settings.seed)
+    if task.name == CausalLanguageModelling.name:
+        check_causal(model, settings.model)
     model.accepts_loss_kwargs = counts_items(
         model.eval(), collator(list(rows.select(range(min(len(rows), _LOOKED_AT)))))
     )
@@ -141,7 +144,8 @@ def _eval_rows(data: Data | None, origin: Origin, settings: Settings, labels: La
     if data is None:
         return None
     task = origin.task.on(data, settings.columns)
-    return task.examples(data, origin.tokenizer, max_length, task.labels(data, labels.names if labels else None))
+    known = task.labels(data, labels.names if labels else None)
+    return task.examples(data, origin.tokenizer, max_length, known, settings.eval_limit, settings.seed)
 
 
 def _described(data: Data, task: Task, examples: int) -> dict[str, Any]:
@@ -168,6 +172,8 @@ def _train(trainer: RateTrainer, working: Working, *, resume: bool) -> None:
         left = working.last_checkpoint()
         kept = f"the checkpoint of step {left.step} is kept in {working.path}" if left else "there is no checkpoint yet"
         raise TrainError(f"{error}; {kept}; begin anew with a smaller --lr or a weaker rate") from error
+    except ValueError as error:  # options that transformers does not take together
+        raise TrainError(f"transformers does not take this run: {first_line(error)}") from error
     except torch.OutOfMemoryError as error:
         raise TrainError(
             "the accelerator's memory is full; use a smaller --batch-size with --grad-accumulation"
@@ -190,6 +196,7 @@ def _finish(
     if not writes:
         return {}
     (working.model / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle
+    working.open_to_readers()
     evaluated = evaluations(trainer.state.log_history)
     record = {
         "format": FORMAT,

@@ -26,8 +26,8 @@ class Settings:
     micro-batch; grad_accumulation: micro-batches of one step. max_length: in tokens; None: LONGEST, or less if the
     model takes less.
     precision: "bf16", "fp16" (autocast; the weights stay float32) or None.
-    eval_steps, save_steps: steps between two; None: at the end only, and a tenth of the run. limit: rows of the data
-    that are used, drawn by the seed (blocks, for language modelling).
+    eval_steps, save_steps: steps between two; None: at the end only, and a tenth of the run. limit, eval_limit:
+    rows of the data and of eval_data that are used, drawn by the seed (blocks, for language modelling).
     resume, force: see train.working. extra: further TrainingArguments, by name.
 
     Raises RecipeError for a value that cannot be used.
@@ -55,6 +55,7 @@ class Settings:
     eval_steps: int | None = None
     save_steps: int | None = None
     limit: int | None = None
+    eval_limit: int | None = None
     seed: int = 0
     resume: bool = False
     force: bool = False
@@ -66,7 +67,16 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise RecipeError(f"{name} {value} cannot be used: expected a finite number above 0")
-        for name in ("steps", "batch_size", "grad_accumulation", "max_length", "eval_steps", "save_steps", "limit"):
+        for name in (
+            "steps",
+            "batch_size",
+            "grad_accumulation",
+            "max_length",
+            "eval_steps",
+            "save_steps",
+            "limit",
+            "eval_limit",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RecipeError(f"{name.replace('_', '-')} {value} cannot be used: expected 1 or more")

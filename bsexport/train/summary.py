@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from bsexport.train.record import EXPONENTS
 
 
-def summary(record: dict[str, Any]) -> str:
-    """What to read when a run is over: accuracy, what became of the weights, and bits at coarser and finer steps."""
+def summary(record: dict[str, Any], out: Path) -> str:
+    """What to read when a run is over: accuracy, what became of the weights, bits at several steps, what to do next.
+
+    out: the directory that was written.
+    """
     final = record["final"]
     part, coded = final["taking_part"], final["coded"]
     rows = [("steps", str(record["steps"])), ("last loss", f"{record['curve'][-1]['loss']:.4f}")]
@@ -27,4 +32,7 @@ def summary(record: dict[str, Any]) -> str:
     lines += ["  ".join(f"{head:>8}" for head in heads), "  ".join(f"{coded['entropy'][name]:8.3f}" for name in names)]
     if record["model"]["new"]:
         lines.append(f"began at random: {', '.join(record['model']['new'])}")
+    weight = record["rate"]["weight"]
+    prune = f" --prune {weight['value']:g}" if weight["kind"] == "target-sparsity" else ""
+    lines.append(f"next: bsexport pack {shlex.quote(str(out))}{prune} --step {record['rate']['step']:g}")
     return "\n".join(lines)

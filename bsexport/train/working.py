@@ -148,6 +148,13 @@ class Working:
             if other != checkpoint:
                 shutil.rmtree(other, ignore_errors=True)
 
+    def open_to_readers(self) -> None:
+        """Give the files of the model the permissions that new files have here: safetensors keeps them to the user."""
+        os.umask(mask := os.umask(0))
+        for file in self.model.rglob("*"):
+            if file.is_file():
+                file.chmod(0o666 & ~mask)
+
     def publish(self) -> None:
         """The finished directory, and the logs in it, becomes the output."""
         if self.logs.is_dir():
