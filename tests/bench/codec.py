@@ -382,6 +382,7 @@ def main() -> None:
     parser.add_argument("--name", default="MiniLM", help="what to call the model")
     parser.add_argument("--side", type=int, default=1024, help="synthetic tensors are this many rows and columns")
     parser.add_argument("--only", default="", help="take the sets whose names have this in them")
+    parser.add_argument("--speeds", action="store_true", help="print the bars of speed only: some minutes")
     parser.add_argument("--dry-run", action="store_true", help="print, and leave docs/results.md as it is")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -391,17 +392,21 @@ def main() -> None:
     for line in absent:
         print(f"ABSENT: {line}")
 
-    run = Run(arguments.name, dry=arguments.dry_run)
+    run = Run(arguments.name, dry=arguments.dry_run or arguments.speeds)
     if arguments.model is None:
         absent.append("real weights (no --model was given)")
     sources = [(run.synthetic, tensors.synthetic(arguments.side))]
-    if arguments.model:
+    if arguments.speeds:
+        others = [coder for coder in others if coder.name.startswith(tuple(bars.COMPARED))]
+        compared = (tensors.drawn(tensors.SPEED_SHAPE, zeros, 4 * arguments.side) for zeros in tensors.SPEED_ZEROS)
+        sources = [(run.synthetic, compared)]
+    elif arguments.model:
         sources.insert(0, (run.real, tensors.of_model(arguments.name, arguments.model)))
     with tempfile.TemporaryDirectory() as folder:
         library = Library(Path(folder), arguments.model, run) if not missing and not arguments.only else None
         for found, source in sources:
             for number, levels in enumerate(source):
-                if library and number % LIBRARY_EVERY == 0:
+                if library and (number % LIBRARY_EVERY == 0 or arguments.speeds):
                     library.measure()
                 if arguments.only in levels.name:
                     found.append(measure_set(levels, [*mine, *others]))
