@@ -105,11 +105,15 @@ class Recipe:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Recipe:
         """The recipe of a manifest. Raises RecipeError if it has other fields than this version knows."""
-        known = {field.name for field in fields(cls)}
-        if set(value) != known:
-            raise RecipeError(f"the recipe has the fields {sorted(value)}: expected {sorted(known)}")
-        fields_of_recipe: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
-        return cls(**fields_of_recipe)
+        return cls(**fields_of("the recipe", cls, value))
+
+
+def fields_of(what: str, kind: Any, value: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass from JSON, where tuples are lists. Raises RecipeError if they are not its fields."""
+    known = {field.name for field in fields(kind)}
+    if set(value) != known:
+        raise RecipeError(f"{what} has the fields {sorted(value)}: expected {sorted(known)}")
+    return {key: tuple(each) if isinstance(each, list) else each for key, each in value.items()}
 
 
 def why_too_small(shape: Sequence[int]) -> str:

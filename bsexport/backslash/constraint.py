@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from bsexport.backslash import schedule
 from bsexport.backslash.measure import Measurement, measure
 from bsexport.backslash.pull import Pull
-from bsexport.backslash.quantile import Histogram
 from bsexport.backslash.recipe import Rate
-from bsexport.backslash.settle import Frozen, Rounded, zero_below
+from bsexport.backslash.settle import Frozen, Rounded, prune, zero_below
 from bsexport.backslash.weights import Weights
 from bsexport.errors import RecipeError, TargetError
 
@@ -130,7 +129,7 @@ class Constraint:
     def _constrain(self) -> None:
         kind, form = self.rate.weight.kind, self.rate.form
         if form == "gradual" and (self.done % _PRUNE_EVERY == 0 or self.done + 1 == self.rate_steps):
-            self._prune(self._wanted(self.done))
+            prune(self.weights, self._wanted(self.done))
         if form not in ("proximal", "decoupled"):
             return
         if kind == "target-sparsity":
@@ -148,14 +147,6 @@ class Constraint:
         """How far the weights are on the way to the target."""
         found = measure(self.weights, self.rate.step)
         return found.bits if self.rate.weight.kind == "target-bits" else found.sparsity
-
-    def _prune(self, share: float) -> None:
-        """Set the smallest weights to zero, so that this share of all is."""
-        magnitudes = Histogram(self.weights.device)
-        for _, (piece,) in self.weights.pieces():
-            for part in piece:
-                magnitudes.add(part.abs())
-        zero_below(self.weights, magnitudes.quantile(share, self.weights.reduce))
 
     def _check_step(self) -> None:
         largest = float(self.pull.rms.max())
@@ -189,7 +180,7 @@ class Constraint:
         if self.rate.form == "none":
             return
         if self.rate.form == "oneshot":
-            self._prune(weight.value)
+            prune(self.weights, weight.value)
         if weight.is_target:
             self._check_target_reached()
         if self.rate.freeze and self.rate_steps < self.steps:

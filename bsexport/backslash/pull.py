@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +22,43 @@ _SPARSITY_SAMPLE = 1 << 18  # weights that the strength of a step towards a targ
 _BITS_SAMPLE = 1 << 17
 _STRENGTHS = (1e-7, 10.0)  # between which that for a target entropy is sought
 _BISECTIONS = 16
+
+
+@dataclass(frozen=True)
+class Law:
+    """How far each weight is pulled, at one step: c (|w| + epsilon)^(nu - 1), in Adam's metric times the mean root of
+    its tensor's second moments over the weight's own.
+
+    logs: log2 c, exponents: (nu - 1) log2(e), epsilons: scalars for each parameter. moments: no list of tensors, or one
+    of second moments like the weights; mean_roots: no tuple of scalars for each parameter, or one.
+    """
+
+    logs: tuple[Tensor, ...]
+    exponents: tuple[Tensor, ...]
+    epsilons: tuple[Tensor, ...]
+    moments: list[list[Tensor]]
+    mean_roots: list[tuple[Tensor, ...]]
+
+    def at(self, logs: Tensor) -> Law:
+        """The same, with another log c for each parameter."""
+        return replace(self, logs=_scalars(logs / math.log(2)))
+
+    def pulls(self, indices: list[int], magnitudes: list[Tensor], moments: list[list[Tensor]]) -> list[Tensor]:
+        """The pull on each weight of a piece: the parameters' indices, |w| and the second moments of its parts."""
+        logs, exponents, epsilons, *mean_roots = (
+            [scalars[index] for index in indices]
+            for scalars in (self.logs, self.exponents, self.epsilons, *self.mean_roots)
+        )
+        made = rate.pulls(magnitudes, logs, exponents, epsilons)
+        for moment, means in zip(moments, mean_roots, strict=True):
+            factors = list(torch._foreach_sqrt(moment))
+            torch._foreach_reciprocal_(factors)
+            torch._foreach_mul_(factors, means)
+            torch._foreach_clamp_max_(factors, _LARGEST_FACTOR)
+            for factor in factors:
+                factor.nan_to_num_(1.0)  # 0 / 0: no gradient has been seen
+            torch._foreach_mul_(made, factors)
+        return made
 
 
 class Pull:
@@ -63,21 +101,21 @@ class Pull:
 
     def apply(self, step: int) -> None:
         """Pull the weights, in place, as hard as the recipe says for a step (from 0)."""
-        self._apply(self._logs(step), self._law())
+        self._apply(self._law(self._logs(step)))
 
     def reach_sparsity(self, share: float) -> None:
         """Pull the weights, in place, as hard as it takes for this share of them to be zero at the recipe's step."""
-        scores, law = Histogram(self.weights.device), self._law()
+        scores, law = Histogram(self.weights.device), self._law(self._logs_at(self._one()))
         for _, magnitudes, pulls in self._sample(_SPARSITY_SAMPLE, law):
             scores.add((magnitudes - self.recipe.step / 2).clamp_min_(0) / pulls)
-        self._apply(self._logs_at(scores.quantile(share, self.weights.reduce)), law)
+        self._apply(law.at(self._logs_at(scores.quantile(share, self.weights.reduce))))
 
     def reach_bits(self, bits: float) -> None:
         """Pull the weights, in place, as hard as it takes for this entropy at the recipe's step, in bits/weight.
 
         The strength is sought by bisection of its logarithm, on a sample and without a transfer to the host.
         """
-        law = self._law()
+        law = self._law(self._logs_at(self._one()))
         indices, magnitudes, pulls = map(torch.cat, zip(*self._sample(_BITS_SAMPLE, law), strict=True))
         low, high = (torch.full((), math.log(strength), device=indices.device) for strength in _STRENGTHS)
         for _ in range(_BISECTIONS):
@@ -85,42 +123,41 @@ class Pull:
             moved = (magnitudes - torch.exp(middle) * pulls).clamp_min_(0)
             above = magnitude_entropy(indices, moved, self.recipe.step, self.weights) > bits
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-        self._apply(self._logs_at(torch.exp(high).double()), law)
+        self._apply(law.at(self._logs_at(torch.exp(high).double())))
 
-    def _apply(self, logs: Tensor, law: list[tuple[Tensor, ...]]) -> None:
-        """Pull the weights, in place: `law` with another log c."""
-        law = [_scalars(logs / math.log(2)), *law[1:]]
-        for indices, (piece, *moments) in self.weights.pieces(*self._second_moments()):
+    def _apply(self, law: Law) -> None:
+        """Pull the weights, in place."""
+        for indices, (piece, *moments) in self.weights.pieces(*law.moments):
             magnitudes = list(torch._foreach_abs(piece))
-            pulls = _pulls(indices, magnitudes, moments, law)
+            pulls = law.pulls(indices, magnitudes, moments)
             if self.recipe.form == "proximal":
                 rate.proximate(piece, magnitudes, pulls)
             else:
                 rate.decouple(piece, pulls)
 
-    def _sample(self, count: int, law: list[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _sample(self, count: int, law: Law) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The parameter's index for each of about so many evenly spaced weights, their magnitudes and their pulls."""
         stride = max(1, self.weights.count // count)
-        for indices, parts in self.weights.pieces(*self._second_moments()):
+        for indices, parts in self.weights.pieces(*law.moments):
             piece, *moments = [[sample(tensor, stride) for tensor in part] for part in parts]
             magnitudes = list(torch._foreach_abs(piece))
-            pulls = _pulls(indices, magnitudes, moments, law)
+            pulls = law.pulls(indices, magnitudes, moments)
             for index, magnitude, pull in zip(indices, magnitudes, pulls, strict=True):
                 yield torch.full_like(magnitude, index, dtype=torch.int64), magnitude, pull
 
-    def _law(self) -> list[tuple[Tensor, ...]]:
-        """What `_pulls` takes, at strength 1: log2 c, (nu - 1) log2(e), epsilon and, in Adam's metric, the mean root of
-        the second moments; scalars for each parameter."""
-        one = torch.ones((), dtype=torch.float64, device=self.weights.device)
-        law = [self._logs_at(one) / math.log(2), (self.shapes - 1) / math.log(2), self._epsilons()]
-        if self.recipe.metric == "adam":
-            law.append(self._mean_roots())
-        return [_scalars(values) for values in law]
-
-    def _second_moments(self) -> list[list[Tensor]]:
-        """Adam's second moments, local as the weights are, if they are the metric; of a parameter without, zeros."""
+    def _law(self, logs: Tensor) -> Law:
+        """The law of this step, with log c for each parameter."""
+        exponents, epsilons = _scalars((self.shapes - 1) / math.log(2)), _scalars(self._epsilons())
         if self.recipe.metric == "plain":
-            return []
+            return Law((), exponents, epsilons, [], []).at(logs)
+        moments = self._second_moments()
+        return Law((), exponents, epsilons, [moments], [_scalars(self._mean_roots(moments))]).at(logs)
+
+    def _second_moments(self) -> list[Tensor]:
+        """Adam's second moments, local as the weights are; zeros for a parameter that has none.
+
+        Raises RecipeError if no parameter has any.
+        """
         of = [self.optimizer.state.get(parameter, {}).get(_SECOND_MOMENT) for parameter in self.weights.parameters]
         if all(moment is None for moment in of):
             raise RecipeError(
@@ -128,17 +165,21 @@ class Pull:
                 f"{type(self.optimizer).__name__} has none: use metric plain"
             )
         pairs = zip(of, self.weights.local(), strict=True)
-        return [[torch.zeros_like(weights) if moment is None else local(moment) for moment, weights in pairs]]
+        return [torch.zeros_like(weights) if moment is None else local(moment) for moment, weights in pairs]
 
-    def _mean_roots(self) -> Tensor:
+    def _mean_roots(self, second: list[Tensor]) -> Tensor:
         """The mean root of Adam's second moments, of each tensor or, if the shape is not, of all."""
         roots = torch.zeros_like(self.unit)
-        for indices, (_, moments) in self.weights.pieces(*self._second_moments()):
+        for indices, (_, moments) in self.weights.pieces(second):
             for index, root in zip(indices, torch._foreach_sqrt(moments), strict=True):
                 roots[index] += root.sum()
         self.weights.reduce(roots)
         whole = self.recipe.shape != "tensor"
         return (roots.sum() / self._sizes.sum()).expand_as(roots) if whole else roots / self._sizes
+
+    def _one(self) -> Tensor:
+        """The strength 1."""
+        return torch.ones((), dtype=torch.float64, device=self.weights.device)
 
     def _epsilons(self) -> Tensor:
         epsilon = self.recipe.epsilon
@@ -166,20 +207,3 @@ class Pull:
 def _scalars(values: Tensor) -> tuple[Tensor, ...]:
     scalars: tuple[Tensor, ...] = values.float().unbind()
     return scalars
-
-
-def _pulls(
-    indices: list[int], magnitudes: list[Tensor], moments: list[list[Tensor]], law: list[tuple[Tensor, ...]]
-) -> list[Tensor]:
-    """How far each weight of a piece is pulled; in Adam's metric, by its mean root over the weight's own."""
-    logs, exponents, epsilons, *mean_roots = ([values[index] for index in indices] for values in law)
-    made = rate.pulls(magnitudes, logs, exponents, epsilons)
-    for moment, means in zip(moments, mean_roots, strict=True):
-        factors = list(torch._foreach_sqrt(moment))
-        torch._foreach_reciprocal_(factors)
-        torch._foreach_mul_(factors, means)
-        torch._foreach_clamp_max_(factors, _LARGEST_FACTOR)
-        for factor in factors:
-            factor.nan_to_num_(1.0)  # 0 / 0: no gradient has been seen
-        torch._foreach_mul_(made, factors)
-    return made

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from bsexport.errors import RecipeError
-from bsexport.recipe import DEFAULT_STEP, nearest_step
+from bsexport.recipe import DEFAULT_STEP, fields_of, nearest_step
 
 Form = Literal["proximal", "decoupled", "loss", "gradual", "oneshot", "none"]
 Kind = Literal["pull", "lambda", "per-weight", "bits", "target-bits", "target-sparsity"]
@@ -154,8 +154,5 @@ class Rate:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Rate:
         """The recipe that to_json gave. Raises RecipeError if it has other fields than this version knows."""
-        known = {field.name for field in fields(cls)}
-        if set(value) != known:
-            raise RecipeError(f"the rate's recipe has the fields {sorted(value)}: expected {sorted(known)}")
-        made: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+        made = fields_of("the rate's recipe", cls, value)
         return cls(**made | {"weight": Weight(**value["weight"]), "epsilon": Epsilon(**value["epsilon"])})

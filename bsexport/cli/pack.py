@@ -83,9 +83,11 @@ def pack(
     \b
         bsexport pack my-model --prune 0.8 --step 1e-3
     """
-    from bsexport.train.record import trained_step
+    trained_for = None
+    if step is None:
+        from bsexport.train.record import trained_step
 
-    trained_for = trained_step(Path(model)) if step is None else None
+        trained_for = trained_step(Path(model))
     recipe = Recipe(
         prune=prune,
         scope=scope,

@@ -9,11 +9,9 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-import torch
 
-from bsexport.backslash import Constraint, Epsilon, Rate, Weight
-from bsexport.backslash.quantile import Histogram
-from bsexport.backslash.settle import zero_below
+from bsexport.backslash import Epsilon, Rate, Weight
+from bsexport.backslash.settle import prune
 from examples import digits
 
 from . import results
@@ -46,18 +44,10 @@ def measure(rate: Rate, seeds: range) -> np.ndarray:
         now = constraint.measure()
         row = [digits.right(model, pixels[held_out], labels[held_out])]
         for share in SHARES:
-            prune(constraint, share)
+            prune(constraint.weights, share)
             row.append(digits.right(model, pixels[held_out], labels[held_out]))
         found.append([*row, now.shape, now.sparsity, now.bits])
     return np.mean(found, axis=0)
-
-
-def prune(constraint: Constraint, share: float) -> None:
-    """Set the smallest of all weights that take part to zero."""
-    magnitudes = Histogram(torch.device("cpu"))
-    for weights in constraint.weights.local():
-        magnitudes.add(weights.abs())
-    zero_below(constraint.weights, magnitudes.quantile(share, lambda counts: counts))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bsexport import codebook, prune
 from bsexport.quantize import quantize
-from bsexport.recipe import FEWEST_WEIGHTS
+from bsexport.recipe import why_too_small
 
 SHAPES = (0.15, 0.3, 0.6, 1.0, 1.4)
 SPEED_SHAPE, SPEED_ZEROS = 0.6, (0.8, 0.9, 0.95)
@@ -75,7 +75,7 @@ def pruned(name: str, weights: Path, ratio: float, step: float) -> Levels:
     tensors = {
         key: value.astype(np.float32)
         for key, value in load_file(weights).items()
-        if value.ndim > 1 and value.size >= FEWEST_WEIGHTS and np.issubdtype(value.dtype, np.floating)
+        if np.issubdtype(value.dtype, np.floating) and not why_too_small(value.shape)
     }
     limit = prune.threshold([(key, lambda value=value: value) for key, value in tensors.items()], ratio)
     kept = [prune.prune(value.copy(), limit)[0] if ratio else value for value in tensors.values()]
