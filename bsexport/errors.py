@@ -27,12 +27,20 @@ class TrainError(BsexportError):
     """Training cannot begin or cannot go on."""
 
 
+class ResumeError(BsexportError):
+    """What a stopped run left is damaged, or was begun as another run."""
+
+
 class TargetError(BsexportError):
     """A target of training was not reached."""
 
 
 class OutputError(BsexportError):
     """The output cannot be written: it exists, the folder is missing or the disk is full."""
+
+
+class ClusterError(BsexportError):
+    """The cluster to work on cannot be reached, or lacks a library."""
 
 
 class VerifyError(BsexportError):

@@ -47,6 +47,12 @@ def nearest_step(value: float, text: str | None = None) -> float:
     return step
 
 
+def step_text(step: float) -> str:
+    """A step as a user would write it: "2^-8", or the shortest decimal number whose nearest float32 it is."""
+    fraction, exponent = math.frexp(step)
+    return f"2^{exponent - 1}" if fraction == 0.5 else str(np.float32(step))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a model is pruned, quantised and coded.

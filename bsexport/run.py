@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bsexport.errors import SourceError
+from bsexport.evaluate.answers import best_span
 from bsexport.quiet import quiet
 from bsexport_runtime.package import Package
 from bsexport_runtime.session import Session, load
@@ -20,7 +22,6 @@ Array = npt.NDArray[Any]
 CONFIG = "config.json"
 TOP = 5
 SHOWN_VALUES = 8
-LONGEST_ANSWER = 30  # tokens
 TOKENIZER_FILES = frozenset(
     {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model"}
     | {"sentencepiece.model", "sentencepiece.bpe.model"}
@@ -36,7 +37,7 @@ def run_text(path: Path, text: str, context: str | None = None) -> dict[str, Any
     Raises SourceError if the package has no tokenizer, or the text does not suit the task.
     """
     package = Package(path)
-    tokenizer = _from_package(package, "AutoTokenizer", "tokenizer", TOKENIZER_FILES)
+    tokenizer = from_package(package, "AutoTokenizer", "tokenizer", TOKENIZER_FILES)
     texts = (text,) if context is None else (text, context)
     encoded = tokenizer(*texts, return_tensors="np", truncation=_limited(tokenizer))
     if any(each.overflowing for each in encoded.encodings or ()):
@@ -44,9 +45,9 @@ def run_text(path: Path, text: str, context: str | None = None) -> dict[str, Any
         warnings.warn(
             f"the text is longer than the {limit} tokens that the model takes; the rest is left out", stacklevel=2
         )
-    outputs = _run(load(path), encoded, "the text may be too long, or the tokenizer another model's")
-    config = _config(package)
-    task = package.manifest.get("task") or _guess_task(outputs, config)
+    outputs = answer(load(path), encoded, "the text may be too long, or the tokenizer another model's")
+    config = config_of(package)
+    task = package.manifest.get("task") or guess_task({name: each.shape for name, each in outputs.items()}, config)
     if (task == "question-answering") != (context is not None):
         raise SourceError(
             f"{path}: {task} takes "
@@ -71,14 +72,14 @@ def run_image(path: Path, image: Path) -> dict[str, Any]:
     Raises SourceError if the package has no image processor or the file is no image.
     """
     package = Package(path)
-    processor = _from_package(package, "AutoImageProcessor", "image processor", PROCESSOR_FILES)
+    processor = from_package(package, "AutoImageProcessor", "image processor", PROCESSOR_FILES)
     session = load(path)
-    pixels = _read_image(image, "L" if session.get_inputs()[0].shape[1:2] == [1] else "RGB")
+    pixels = read_image(image, mode_of(session.get_inputs()[0].shape))
     with quiet():
         encoded = processor(pixels, return_tensors="np")
-    outputs = _run(session, encoded, "the image processor may be another model's")
+    outputs = answer(session, encoded, "the image processor may be another model's")
     if "logits" in outputs:
-        return {"labels": _labels(outputs["logits"][0], _config(package))}
+        return {"labels": _labels(outputs["logits"][0], config_of(package))}
     return {"embedding": _embedding(outputs, None)}
 
 
@@ -94,7 +95,7 @@ def to_text(answer: dict[str, Any]) -> str:
     return "\n".join("  ".join(row) for row in rows)
 
 
-def _from_package(package: Package, kind: str, what: str, files: frozenset[str]) -> Any:
+def from_package(package: Package, kind: str, what: str, files: frozenset[str]) -> Any:
     """The package's own tokenizer or image processor, through transformers; no hub is asked."""
     if files.isdisjoint(package.files):
         raise SourceError(
@@ -118,7 +119,13 @@ def _limited(tokenizer: Any) -> bool:
     return bool(tokenizer.model_max_length < 1 << 30)
 
 
-def _read_image(path: Path, mode: str) -> Any:
+def mode_of(shape: Sequence[Any]) -> str:
+    """How Pillow names the images that an input of shape [batch, channels, height, width] takes."""
+    return "L" if list(shape[1:2]) == [1] else "RGB"
+
+
+def read_image(path: Path, mode: str) -> Any:
+    """The image in a file. Raises SourceError if Pillow finds none."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -130,21 +137,23 @@ def _read_image(path: Path, mode: str) -> Any:
         raise SourceError(f"{path}: cannot be read as an image: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _run(session: Session, encoded: Any, hint: str) -> dict[str, Array]:
-    """Outputs by name. What the graph does not take is dropped; what it lacks, or refuses, is a SourceError."""
-    inputs = session.get_inputs()
-    missing = [value.name for value in inputs if value.name not in encoded]
+def answer(session: Session, feeds: Mapping[str, Any], hint: str, wanted: list[str] | None = None) -> dict[str, Array]:
+    """Outputs by name, all or those wanted. What the graph does not take is dropped.
+
+    Raises SourceError if the graph takes something else, or refuses it; the hint says why that may be.
+    """
+    inputs = [value.name for value in session.get_inputs()]
+    missing = [name for name in inputs if name not in feeds]
     if missing:
         raise SourceError(f"the graph takes {', '.join(missing)}, which its tokenizer or image processor does not make")
-    names = [value.name for value in session.get_outputs()]
-    feed = {value.name: np.asarray(encoded[value.name]) for value in inputs}
+    names = wanted or [value.name for value in session.get_outputs()]
     try:
-        return dict(zip(names, session.run(names, feed), strict=True))
+        return dict(zip(names, session.run(names, {name: np.asarray(feeds[name]) for name in inputs}), strict=True))
     except Exception as error:  # onnxruntime's errors have no base class of their own
         raise SourceError(f"the model refuses its inputs: {error}; {hint}") from error
 
 
-def _config(package: Package) -> dict[str, Any]:
+def config_of(package: Package) -> dict[str, Any]:
     """The model's config.json; a package made from an .onnx file need not have one."""
     if CONFIG not in package.files:
         return {}
@@ -152,15 +161,16 @@ def _config(package: Package) -> dict[str, Any]:
     return config
 
 
-def _guess_task(outputs: dict[str, Array], config: dict[str, Any]) -> str:
-    """The task of a graph whose outputs are named as transformers names them."""
+def guess_task(outputs: Mapping[str, Sequence[Any]], config: dict[str, Any]) -> str:
+    """The task of a graph whose outputs, shapes by name, are named as transformers names them."""
     if "start_logits" in outputs:
         return "question-answering"
     if "logits" not in outputs:
         return "feature-extraction"
-    if outputs["logits"].ndim == 2:
+    shape = outputs["logits"]
+    if len(shape) == 2:
         return "text-classification"
-    return "fill-mask" if outputs["logits"].shape[-1] == config.get("vocab_size") else "token-classification"
+    return "fill-mask" if shape[-1] == config.get("vocab_size") else "token-classification"
 
 
 def _labels(logits: Array, config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -182,17 +192,15 @@ def _labels(logits: Array, config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _answer(encoded: Any, outputs: dict[str, Array], context: str) -> dict[str, Any]:
-    """The span of the passage with the highest product of start and end probability."""
+    """The likeliest span of the passage, and the product of its start and end probability."""
     inside = np.array([sequence == 1 for sequence in encoded.sequence_ids(0)])
     if not inside.any():
         raise SourceError("the passage given with --context holds no word to answer with")
-    start = _softmax(np.where(inside, outputs["start_logits"][0], -np.inf))
-    end = _softmax(np.where(inside, outputs["end_logits"][0], -np.inf))
-    scores = np.triu(np.tril(np.outer(start, end), LONGEST_ANSWER - 1))
-    first, last = np.unravel_index(np.argmax(scores), scores.shape)
+    start, end = (np.where(inside, outputs[name][0], -np.inf) for name in ("start_logits", "end_logits"))
+    first, last, _ = best_span(start, end, inside)
     offsets = encoded.encodings[0].offsets
     text = context[offsets[first][0] : offsets[last][1]]
-    return {"text": text, "score": float(scores[first, last])}
+    return {"text": text, "score": float(_softmax(start)[first] * _softmax(end)[last])}
 
 
 def _fills(path: Path, tokenizer: Any, ids: Array, logits: Array) -> list[dict[str, Any]]:

@@ -23,8 +23,8 @@ pytest.importorskip("matplotlib", reason="NOT TESTED: training needs matplotlib"
 
 from safetensors.numpy import load_file
 
-from bsexport.errors import OutputError, TrainError
-from bsexport.train.working import Working
+from bsexport.errors import OutputError, ResumeError
+from bsexport.train.checkpoints import Checkpoints
 
 COMMAND = [sys.executable, "-m", "bsexport.cli", "train"]
 PATIENCE = 240  # seconds for a process that shares its processor with others
@@ -140,9 +140,10 @@ def launched(*command: str) -> subprocess.CompletedProcess[str]:
 def test_a_full_disk_is_one_line_and_the_run_goes_on(masked: tuple[Path, Path], tmp_path: Path) -> None:
     """The file size limit of the process stands in for a full disk, from the second checkpoint on."""
     script = (
-        "import resource, signal, sys; from bsexport.train.working import Working; from bsexport.cli import main;"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); complete = Working.complete;"
-        "Working.complete = lambda self, step, last: (complete(self, step, last=last),"
+        "import resource, signal, sys; from bsexport.cli import main;"
+        "from bsexport.train.checkpoints import Checkpoints;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); complete = Checkpoints.complete;"
+        "Checkpoints.complete = lambda self, step, last: (complete(self, step, last=last),"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000)));"
         "main(sys.argv[1:])"
     )
@@ -159,21 +160,21 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(masked: tuple[Path, Path], 
 # the working directory
 
 
-def begun(out: Path, run: dict[str, Any], *, resume: bool = False, force: bool = False) -> Working:
-    working = Working(out, resume=resume, force=force)
+def begun(out: Path, run: dict[str, Any], *, resume: bool = False, force: bool = False) -> Checkpoints:
+    working = Checkpoints(out, resume=resume, force=force)
     working.__enter__()
     working.begin(run)
     return working
 
 
-def checkpoint(working: Working, step: int) -> Path:
+def checkpoint(working: Checkpoints, step: int) -> Path:
     folder = working.path / f"checkpoint-{step}"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
 
 
-def leave(working: Working) -> None:
+def leave(working: Checkpoints) -> None:
     working.__exit__(KeyboardInterrupt, None, None)
 
 
@@ -203,10 +204,10 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one(tmp_path: Path) -> None:
     checkpoint(one, 5)
     one.complete(5, last=False)
     shutil.copytree(one.path / "checkpoint-5", two.path / "checkpoint-5")
-    with pytest.raises(TrainError, match=r"two\.partial/checkpoint-5: is a checkpoint of another run; remove it, or"):
+    with pytest.raises(ResumeError, match=r"two\.partial/checkpoint-5: is a checkpoint of another run; remove it, or"):
         two.last_checkpoint()
     (one.path / "checkpoint-5" / "model.safetensors").write_bytes(b"weigh")
-    with pytest.raises(TrainError, match=r"checkpoint-5/model\.safetensors: is missing or truncated; begin anew"):
+    with pytest.raises(ResumeError, match=r"checkpoint-5/model\.safetensors: is missing or truncated; begin anew"):
         one.last_checkpoint()
     leave(one)
     leave(two)
@@ -217,21 +218,21 @@ def test_what_differs_is_named(tmp_path: Path) -> None:
     checkpoint(working, 5)
     working.complete(5, last=False)
     leave(working)
-    with pytest.raises(TrainError, match=r"was begun with rate\.step 0\.1, and this run has 0\.2; resume with what"):
+    with pytest.raises(ResumeError, match=r"was begun with rate\.step 0\.1, and this run has 0\.2; resume with what"):
         begun(tmp_path / "out", {"rate": {"form": "none", "step": 0.2}, "limit": None}, resume=True)
     assert (working.path / "checkpoint-5").is_dir()
 
 
 def test_a_folder_in_use_or_of_somebody_else(tmp_path: Path) -> None:
     working = begun(tmp_path / "out", {})
-    with pytest.raises(OutputError, match=r"out\.partial: another process is training there; wait for it or stop it"):
+    with pytest.raises(OutputError, match=r"out\.partial: another process works there; wait for it or stop it"):
         begun(tmp_path / "out", {})
     leave(working)
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.tex").touch()
     for force in (False, True):
         with pytest.raises(OutputError, match=r"out\.partial: was not made by this command; remove it, or choose"):
-            Working(tmp_path / "out", resume=False, force=force).check()
+            Checkpoints(tmp_path / "out", resume=False, force=force).check()
     assert names(tmp_path / "out.partial") == ["thesis.tex"]
 
 

@@ -25,6 +25,10 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 
 COMPRESSIONS = (".xz", ".gz", ".bz2", ".zst")
 
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGE, LABEL = "image", "label"
+"""The columns of a folder of images: their paths, and the folders in it that they lie in."""
+
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves: of several splits, of one
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.-]+)?")
 
@@ -88,7 +92,8 @@ class Data:
 
 
 def read_data(name: str, split: str, cache: Path) -> Data:
-    """What a user named: a file, a folder that save_to_disk wrote, or NAME or NAME:CONFIGURATION on the Hub.
+    """What a user named: a file, a folder that save_to_disk wrote, a folder of images, or NAME or NAME:CONFIGURATION
+    on the Hub.
 
     split: which part of a folder or of a set on the Hub; a file has but one. cache: a folder for what is read.
     Raises DataError if there is nothing of that name, it cannot be read, or it holds no row.
@@ -149,7 +154,7 @@ def _folder(path: Path, split: str) -> Any:
     import datasets
 
     if not any((path / name).is_file() for name in _SAVED):
-        raise DataError(f"{path}: is not a folder that save_to_disk of datasets wrote; give that, or a file")
+        return _images(path)
     try:
         with quiet():
             found = datasets.load_from_disk(str(path))
@@ -160,6 +165,22 @@ def _folder(path: Path, split: str) -> Any:
     if split not in found:
         raise DataError(f"{path}: has no split {split!r}; its splits are {', '.join(found)}")
     return found[split]
+
+
+def _images(path: Path) -> Any:
+    """The images in a folder, in the order of their paths; each one's label is the folder in it that it lies in."""
+    import datasets
+
+    found = sorted(each for each in path.rglob("*") if each.suffix.lower() in IMAGES and each.is_file())
+    if not found:
+        raise DataError(
+            f"{path}: is neither a folder that save_to_disk of datasets wrote nor one of images; give one, or a file"
+        )
+    columns = {IMAGE: [str(each) for each in found]}
+    labels = [each.relative_to(path).parts[0] for each in found if len(each.relative_to(path).parts) > 1]
+    if len(labels) == len(found):
+        columns[LABEL] = labels
+    return datasets.Dataset.from_dict(columns)
 
 
 def _hub(name: str, split: str) -> Any:

@@ -41,7 +41,7 @@ class QuestionAnswering(Task):
     def encode(self, data: Data, tokenizer: Any, max_length: int, labels: Labels | None) -> Any:
         def encode(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
             questions, passages, answers = (rows[self.columns[role]] for role in ("pair", "text", "label"))
-            windows = _windows(data, tokenizer, questions, passages, max_length)
+            windows = cut_into_windows(data, tokenizer, questions, passages, max_length)
             spans = [_span(data, passage, answer) for passage, answer in zip(passages, answers, strict=True)]
             chosen = [
                 _place(windows, found, span) for found, span in zip(_by_row(windows, len(spans)), spans, strict=True)
@@ -77,7 +77,11 @@ class QuestionAnswering(Task):
 Span = tuple[int, int] | None  # characters of the passage from, and up to; None: no answer
 
 
-def _windows(data: Data, tokenizer: Any, questions: list[str], passages: list[str], max_length: int) -> Any:
+def cut_into_windows(data: Data, tokenizer: Any, questions: list[str], passages: list[str], max_length: int) -> Any:
+    """Questions with their passages as the tokenizer encodes them, a long passage in windows that overlap.
+
+    Raises DataError if a question leaves no room for its passage.
+    """
     try:
         return tokenizer(
             [question.strip() for question in questions],

@@ -43,6 +43,11 @@ def trained_step(path: Path) -> float | None:
     return None if step is None else nearest_step(step)
 
 
+def trained_length(path: Path) -> int | None:
+    """The tokens that the model in a directory was trained to take at most; None if train did not make it."""
+    return (_record(path) or {}).get("max_length")
+
+
 def _record(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads((path / RECORD).read_text(encoding="utf-8"))

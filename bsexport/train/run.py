@@ -28,6 +28,7 @@ from bsexport.tasks.labels import Labels
 from bsexport.tasks.language_modelling import CausalLanguageModelling
 from bsexport.tasks.task import Task
 from bsexport.train.arguments import training_arguments
+from bsexport.train.checkpoints import Checkpoints
 from bsexport.train.model import Origin, check_causal, counts_items, digest, load, load_teacher, open_origin
 from bsexport.train.plot import PLOT, plot
 from bsexport.train.record import (
@@ -42,7 +43,6 @@ from bsexport.train.record import (
 )
 from bsexport.train.settings import Settings
 from bsexport.train.trainer import Progress, RateTrainer
-from bsexport.train.working import Working
 
 _TORCH_CANNOT_WRITE = ("iostream error", "PytorchStreamWriter")  # in a plain RuntimeError
 _LOOKED_AT = 4  # rows, to see how the model takes its loss
@@ -53,10 +53,10 @@ def train(settings: Settings, *, progress: TextIO | None = None) -> dict[str, An
 
     progress: a terminal for a line of figures while it goes on. In a run of several processes (torchrun) each calls
     this; the first writes, and shows the line.
-    Raises BsexportError. What was trained till then is kept in a working directory, see train.working.
+    Raises BsexportError. What was trained till then is kept in a working directory, see working.
     """
     writes = int(os.environ.get("RANK", "0")) == 0
-    working = Working(settings.out, resume=settings.resume, force=settings.force)
+    working = Checkpoints(settings.out, resume=settings.resume, force=settings.force)
     working.check()
     arguments, decisive = training_arguments(settings, working.path)
     entered: AbstractContextManager[Any] = working if writes else contextlib.nullcontext()
@@ -74,7 +74,7 @@ def train(settings: Settings, *, progress: TextIO | None = None) -> dict[str, An
 
 
 def prepare(
-    settings: Settings, working: Working, arguments: Any, decisive: dict[str, Any], *, writes: bool
+    settings: Settings, working: Checkpoints, arguments: Any, decisive: dict[str, Any], *, writes: bool
 ) -> tuple[RateTrainer, dict[str, Any]]:
     """The Trainer, and what decides the weights that come out, as plain values."""
     origin = open_origin(settings.model, settings.task, settings.trust_remote_code)
@@ -159,7 +159,7 @@ def _described(data: Data, task: Task, examples: int) -> dict[str, Any]:
     }
 
 
-def _train(trainer: RateTrainer, working: Working, *, resume: bool) -> None:
+def _train(trainer: RateTrainer, working: Checkpoints, *, resume: bool) -> None:
     """Train from the last checkpoint, if there is one to resume from. Raises TrainError, which says what is left."""
     found = working.last_checkpoint() if resume else None
     try:
@@ -181,7 +181,7 @@ def _train(trainer: RateTrainer, working: Working, *, resume: bool) -> None:
 
 
 def _finish(
-    trainer: RateTrainer, working: Working, run: dict[str, Any], settings: Settings, *, writes: bool
+    trainer: RateTrainer, working: Checkpoints, run: dict[str, Any], settings: Settings, *, writes: bool
 ) -> dict[str, Any]:
     """Evaluate, write the model, the record and the plot, and let them appear as the output."""
     arguments, rate = trainer.args, settings.rate
@@ -191,11 +191,11 @@ def _finish(
         trainer.callback_handler.on_train_end(arguments, trainer.state, trainer.control)  # closes logs again
     measured = measure(Weights.of(trainer.model, rate.only, rate.exempt), rate.step)
     with quiet():
-        trainer.save_model(str(working.model))
+        trainer.save_model(str(working.output))
     _wait(arguments)
     if not writes:
         return {}
-    (working.model / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle
+    (working.output / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle
     working.open_to_readers()
     evaluated = evaluations(trainer.state.log_history)
     record = {
@@ -211,17 +211,17 @@ def _finish(
             "loss": evaluated[-1]["loss"] if evaluated else None,
             "accuracy": evaluated[-1]["accuracy"] if evaluated else None,
             "taking_part": asdict(measured),
-            "coded": coded_figures(Checkpoint.open(working.model), rate.step),
+            "coded": coded_figures(Checkpoint.open(working.output), rate.step),
         },
     }
-    write_record(working.model / RECORD, record)
-    plot(working.model / PLOT, record)
+    write_record(working.output / RECORD, record)
+    plot(working.output / PLOT, record)
     working.publish()
     return record
 
 
 @contextmanager
-def _writing(working: Working) -> Iterator[None]:
+def _writing(working: Checkpoints) -> Iterator[None]:
     """Turn what a full disk leads to, in any of the libraries that write, into an OutputError."""
     try:
         yield

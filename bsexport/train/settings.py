@@ -28,7 +28,7 @@ class Settings:
     precision: "bf16", "fp16" (autocast; the weights stay float32) or None.
     eval_steps, save_steps: steps between two; None: at the end only, and a tenth of the run. limit, eval_limit:
     rows of the data and of eval_data that are used, drawn by the seed (blocks, for language modelling).
-    resume, force: see train.working. extra: further TrainingArguments, by name.
+    resume, force: see working. extra: further TrainingArguments, by name.
 
     Raises RecipeError for a value that cannot be used.
     """

@@ -14,7 +14,7 @@ from transformers.trainer_callback import TrainerState
 from bsexport.backslash.trainer import BackSlashMixin
 from bsexport.backslash.weights import local
 from bsexport.errors import TrainError
-from bsexport.train.working import Working
+from bsexport.train.checkpoints import Checkpoints
 
 _SWITCHED = ("use_cache",)  # what Trainer changes in a model's configuration
 _NEVER = torch.iinfo(torch.int64).max
@@ -24,7 +24,7 @@ _REDRAW = 0.1  # seconds between two states of the line of progress
 class RateTrainer(BackSlashMixin, Trainer):  # type: ignore[misc]
     """The Trainer of a run. working: its directory, in the process that writes; None in the others."""
 
-    def __init__(self, *args: Any, model: Any, working: Working | None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, model: Any, working: Checkpoints | None, **kwargs: Any) -> None:
         self._settings = {name: getattr(model.config, name) for name in _SWITCHED if hasattr(model.config, name)}
         super().__init__(*args, model=model, **kwargs)
         self.finite = Finite()
@@ -89,7 +89,7 @@ def _step_of_weights(model: Any, step: int, before: torch.Tensor | None) -> torc
 class Seal(TrainerCallback):  # type: ignore[misc]
     """Seals each checkpoint after every process has written its part."""
 
-    def __init__(self, working: Working | None) -> None:
+    def __init__(self, working: Checkpoints | None) -> None:
         self.working = working
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

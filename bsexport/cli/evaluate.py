@@ -1,0 +1,47 @@
+"""bsexport evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bsexport.cli.measuring import asked_of, check_installed, data_options
+from bsexport.cli.options import echo_json, json_option, package_argument, progress_bar, quiet_option
+
+
+@click.command()
+@package_argument
+@data_options
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads to use.  [default: all cores]")
+@json_option
+@quiet_option
+def evaluate(package: Path, **options: Any) -> None:
+    """Measure how good PACKAGE's answers are on labelled data.
+
+    Each figure comes with its interval of 95% confidence, as the choice of examples leaves it. Example:
+
+    \b
+        bsexport evaluate my-model-bsx --data test.csv
+    """
+    check_installed()
+    from bsexport.evaluate.package import evaluate_package
+
+    hidden = options["quiet"] or options["as_json"]
+    with progress_bar(hidden=hidden) as progress:
+        found = evaluate_package(
+            package,
+            options["data"],
+            options["split"],
+            asked_of(options, None),
+            batch_size=options["batch_size"],
+            threads=options["threads"],
+            progress=progress,
+        )
+    if options["as_json"]:
+        echo_json({"package": str(package), **found})
+    elif not options["quiet"]:
+        click.echo(f"{package}: {found['examples']:,} examples of {options['data']}")
+        for name, figure in found["figures"].items():
+            click.echo(f"{name:12} {figure['value']:.4f}  (95%: {figure['low']:.4f} to {figure['high']:.4f})")

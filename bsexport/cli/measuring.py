@@ -1,0 +1,65 @@
+"""What the commands that measure on data share: which data, which columns, how much of it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bsexport.errors import SourceError
+
+if TYPE_CHECKING:
+    from bsexport.evaluate.examples import Asked
+
+ROLES = ("text", "pair", "label", "image")
+_NEEDED = ("torch", "transformers", "datasets", "joblib", "matplotlib")
+
+_OPTIONS = (
+    click.option(
+        "--data",
+        required=True,
+        metavar="FILE",
+        help="csv, jsonl, parquet or text, compressed or not; a folder; a hub name.",
+    ),
+    click.option("--split", default="test", show_default=True, help="Of a folder of datasets or a set on the hub."),
+    click.option("--text", metavar="COLUMN", help="The column of texts, words or passages."),
+    click.option("--pair", metavar="COLUMN", help="The column of second texts, or of questions."),
+    click.option("--label", metavar="COLUMN", help="The column of labels or answers."),
+    click.option("--image", metavar="COLUMN", help="The column of images."),
+    click.option("--task", help="What the model is for.  [default: what its config.json says]"),
+    click.option("--limit", type=int, metavar="N", help="Measure on so many examples, drawn by the seed."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of --limit, and of masks in a text."),
+    click.option(
+        "--max-length", type=int, metavar="N", help="Tokens to cut at.  [default: what train was told, else 128]"
+    ),
+    click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Examples run together."),
+)
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def check_installed() -> None:
+    """Raise SourceError if a library that measuring needs is missing."""
+    for name in _NEEDED:
+        if importlib.util.find_spec(name) is None:
+            raise SourceError(f"measuring on data needs {name}; run pip install 'bsexport[measure]'")
+
+
+def asked_of(options: dict[str, Any], trained: int | None) -> Asked:
+    """What the options ask for. trained: the length in tokens that the model was trained with, if that is known."""
+    from bsexport.evaluate.examples import Asked
+
+    return Asked(
+        columns={role: options[role] for role in ROLES},
+        task=options["task"],
+        limit=options["limit"],
+        seed=options["seed"],
+        max_length=options["max_length"] or trained,
+    )

@@ -1,0 +1,110 @@
+"""A model as the points of its curve share it: exported once, its dense weights in one file, its examples in another.
+
+What is here goes to other processes and machines, which see the same files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bsexport.errors import SourceError
+from bsexport.evaluate.batches import Stored, make_batches
+from bsexport.evaluate.examples import Asked, make_examples
+from bsexport.evaluate.measure import Measure
+from bsexport.evaluate.run import refer
+from bsexport.evaluate.subject import Subject
+from bsexport.pipeline import Progress, pack
+from bsexport.recipe import Recipe
+from bsexport.report import Report
+from bsexport.source import Source
+from bsexport.tasks.data import Data
+from bsexport_runtime.package import WEIGHTS, Package
+from bsexport_runtime.session import load
+
+DENSE = Recipe(keep=("*",))
+"""Nothing pruned, nothing coded."""
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Reads a tensor from a file that holds it as it is."""
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __call__(self) -> npt.NDArray[Any]:
+        """The tensor, mapped."""
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What measuring a point of a model takes.
+
+    name: as curves call it. source: whose weights lie in the dense package. batches, measure: see evaluate.
+    examples: their number. fp32_bytes, weights: of the model. sha256: of all its weights.
+    """
+
+    name: str
+    source: Source
+    dense: Path
+    batches: Stored
+    measure: Measure
+    examples: int
+    weights: int
+    fp32_bytes: int
+    sha256: str
+
+
+def prepare(
+    name: str, source: Source, data: Data, asked: Asked, batch_size: int, folder: Path, threads: int, progress: Progress
+) -> Prepared:
+    """Pack the model dense, and make its examples; a measure that needs the dense model's outputs gets them, too.
+
+    Raises SourceError or DataError if the model and the data do not fit.
+    """
+    if not source.weights:
+        raise SourceError(f"{name}: has no weights that could be pruned or quantised")
+    dense = folder / "dense"
+    report = pack(source, DENSE, dense, threads=threads, progress=progress)
+    session = load(dense, threads=threads)
+    subject = Subject(Package(dense), session)
+    made = make_examples(subject, replace(data, cache=folder / "cache"), asked)
+    batches = make_batches(made.examples, None if made.of_one_shape else subject.tokenizer, batch_size)
+    if made.measure.dense:
+        batches = refer(session, batches, made.measure)
+    stored = Stored(folder / "batches")
+    stored.write(batches)
+    summary = report.summary()
+    return Prepared(
+        name,
+        detach(source, dense, report),
+        dense,
+        stored,
+        made.measure,
+        made.count,
+        summary["weights"],
+        summary["fp32_bytes"],
+        _digest(report),
+    )
+
+
+def detach(source: Source, dense: Path, report: Report) -> Source:
+    """The source with its weights read from its dense package, and without files: it can be sent to other processes."""
+    weights = tuple(
+        replace(weight, read=Mapped(dense / WEIGHTS, tensor.place.payload_offset, weight.shape, weight.dtype))
+        for weight, tensor in zip(source.weights, report.tensors, strict=True)
+    )
+    return replace(source, weights=weights, files=())
+
+
+def _digest(report: Report) -> str:
+    return hashlib.sha256("".join(tensor.sha256 for tensor in report.tensors).encode()).hexdigest()

@@ -1,0 +1,174 @@
+"""All points of some curves, in parallel through joblib, and kept as they end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from bsexport.curve.point import Point, measure_point
+from bsexport.curve.record import is_curve
+from bsexport.curve.subject import Prepared
+from bsexport.errors import ClusterError
+from bsexport.output import PARTIAL
+from bsexport.working import Working
+
+LOOK = 0.2  # seconds between two looks at how far the points are
+
+
+class Points(Working):
+    """The working directory of a sweep: a file for each point that is over."""
+
+    what: ClassVar = "points"
+    made: ClassVar = "curve"
+    others: ClassVar = frozenset({"points", "models", "ticks"})
+
+    def __init__(self, out: Path, *, resume: bool, force: bool) -> None:
+        super().__init__(out, resume=resume, force=force, replaceable=is_curve)
+
+    def left(self) -> Iterator[Path]:
+        """The points that are over."""
+        return (self.path / "points").glob("*.json")
+
+    def kept(self) -> Iterator[Path]:
+        """Those."""
+        yield self.path / "points"
+
+    def folder(self, name: str) -> Path:
+        """A folder in it, made if it is not there."""
+        folder = self.path / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def find(self, point: Point) -> dict[str, Any] | None:
+        """The figures of a point that is over."""
+        path = self._path(point)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def keep(self, point: Point, figures: dict[str, Any]) -> None:
+        """Write the figures of a point that is over."""
+        path = self._path(point)
+        partial = path.with_suffix(PARTIAL)
+        partial.write_text(json.dumps(figures), encoding="utf-8")
+        partial.replace(path)
+
+    def _path(self, point: Point) -> Path:
+        return self.folder("points") / f"{point.key}.json"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where points are measured. name: a backend of joblib: "loky", processes of this machine, or "dask" or "ray".
+
+    address: of a dask scheduler or a ray cluster. jobs: points at a time; None: as many as there are cores, or workers.
+    threads: of each.
+    """
+
+    name: str = "loky"
+    address: str | None = None
+    jobs: int | None = None
+    threads: int = 1
+
+    @contextlib.contextmanager
+    def parallel(self) -> Iterator[joblib.Parallel]:
+        """joblib's Parallel on it, which hands results over as they come. Raises ClusterError if there is none."""
+        with self._connected():
+            yield joblib.Parallel(
+                n_jobs=self.jobs or -1, return_as="generator_unordered", batch_size=1, pre_dispatch="all"
+            )
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[None]:
+        if self.name == "loky":
+            with joblib.parallel_config("loky"):
+                yield
+        elif self.name == "dask":
+            with _dask(self.address), joblib.parallel_config("dask"):
+                yield
+        else:
+            _ray(self.address)
+            with joblib.parallel_config("ray"):
+                yield
+
+
+@contextlib.contextmanager
+def _dask(address: str | None) -> Iterator[None]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ClusterError("--backend dask needs dask's distributed; run pip install distributed") from error
+    try:
+        client: Any = Client(address, timeout=10)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"--scheduler {address}: no dask scheduler answers there ({error})") from error
+    with client:
+        yield
+
+
+def _ray(address: str | None) -> None:
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise ClusterError("--backend ray needs ray; run pip install ray") from error
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise ClusterError(f"--scheduler {address}: no ray cluster answers there ({error})") from error
+    register_ray()
+
+
+def sweep(
+    models: Sequence[Prepared],
+    points: Iterable[Point],
+    working: Points,
+    backend: Backend,
+    progress: Callable[[str, float], None],
+) -> dict[Point, dict[str, Any]]:
+    """The figures of every point; those that an earlier run measured are not measured again."""
+    found = {point: figures for point in points if (figures := working.find(point)) is not None}
+    todo = [point for point in points if point not in found]
+    ticks = working.folder("ticks")
+    total = sum(len(models[point.model].batches) for point in todo)
+    with _watching(ticks, total, progress), backend.parallel() as parallel:
+        tasks = (joblib.delayed(_measure)(models[point.model], point, backend.threads, ticks) for point in todo)
+        try:
+            for point, figures in parallel(tasks):
+                working.keep(point, figures)
+                found[point] = figures
+        except TerminatedWorkerError as error:
+            raise ClusterError(
+                "a process that measured a point was killed, as happens where memory runs out; what is done is kept: "
+                "go on with --resume and a smaller --jobs"
+            ) from error
+    return found
+
+
+def _measure(model: Prepared, point: Point, threads: int, ticks: Path) -> tuple[Point, dict[str, Any]]:
+    return point, measure_point(model, point, threads, ticks / point.key)
+
+
+@contextlib.contextmanager
+def _watching(ticks: Path, total: int, progress: Callable[[str, float], None]) -> Iterator[None]:
+    """Show, while it lasts, how many of all batches are done."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK):
+            done = sum(file.stat().st_size for file in ticks.iterdir())
+            progress("measuring", done / max(total, 1))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()

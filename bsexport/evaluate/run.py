@@ -1,0 +1,42 @@
+"""Run batches through a session of the device's runtime, and measure what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from bsexport.evaluate.measure import Array, Batch, Measure
+from bsexport.run import answer
+from bsexport_runtime.session import Session
+
+_HINT = "the data may not suit the model, or its tokenizer be another model's"
+
+
+def evaluate(
+    session: Session, batches: Iterable[Batch], measure: Measure, done: Callable[[int], object] = lambda examples: None
+) -> Array:
+    """The measure's statistics of every example, float64 [examples, statistics], in the order of the examples.
+
+    done: told of the examples of each batch when it is over. Raises SourceError if the model refuses its inputs.
+    """
+    rows, found = [], []
+    for batch in batches:
+        found.append(measure.statistics(outputs(session, batch, measure), batch))
+        rows.append(batch.rows)
+        done(len(batch.rows))
+    statistics = np.concatenate(found)
+    return statistics[np.argsort(np.concatenate(rows))]
+
+
+def refer(session: Session, batches: Iterable[Batch], measure: Measure) -> Iterator[Batch]:
+    """The batches, each with what the measure needs of this session's outputs: that of the dense model."""
+    for batch in batches:
+        yield replace(batch, known=batch.known | measure.reference(outputs(session, batch, measure), batch))
+
+
+def outputs(session: Session, batch: Batch, measure: Measure) -> dict[str, Array]:
+    """Those outputs of a batch that the measure wants, by name."""
+    names = [value.name for value in session.get_outputs()]
+    return answer(session, batch.feeds, _HINT, measure.wanted(names))
