@@ -123,9 +123,10 @@ def open_source(model: str, *, task: str | None = None, trust_remote_code: bool 
     Raises SourceError or ExportError, which say what was found and what to do.
     """
     path = Path(model)
+    is_one_file = is_file(path)
     if is_file(path / MANIFEST):
         raise SourceError(f"{model}: is a package already; expected the model it was made from, or see bsexport unpack")
-    if is_file(path) or is_onnx(path):
+    if is_one_file or is_onnx(path):
         if task is not None:
             raise SourceError(
                 f"{model}: --task is for Hugging Face models; an .onnx file has the one graph that it has"

@@ -162,7 +162,7 @@ def test_bad_input_is_one_line(small: Path, tmp_path: Path) -> None:
         ((tmp_path / "no.onnx",), "no such file"),
         ((tmp_path / "text",), "not an ONNX model"),
         ((tmp_path / "pickled",), "a pickle, which bsexport does not open"),
-        ((tmp_path / ("x" * 300),), "cannot be looked up"),
+        ((tmp_path / ("x" * 300),), "xxx: cannot be looked up"),
     ):
         assert message in refused("stats", *arguments), arguments
 

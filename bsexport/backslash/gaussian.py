@@ -135,7 +135,7 @@ def fit_likelihood(x: Tensor, counts: Tensor | None = None) -> tuple[float, floa
     """Shape and standard deviation of maximum likelihood, the shape between LEAST_SHAPE and GREATEST_SHAPE.
 
     For a given shape the best scale is known: gamma^-nu = nu mean|x|^nu; the shape is sought in one dimension.
-    Numbers that are zero, all but a few, have the least shape: a density may be as high as it likes there.
+    It is the least one where many numbers are exactly zero, since the density may be as high as it likes there.
     """
     from scipy.optimize import minimize_scalar
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bsexport.codebook import Histogram
 from bsexport.recipe import Recipe
 from bsexport.stats.codes import CODES, LAYOUTS, PACKED, Codes
-from bsexport.stats.fit import FITS, Fit
+from bsexport.stats.fit import BINS_PER_OCTAVE, FITS, Fit
 
 FORMAT = "bsexport weight statistics"
 VERSION = 0
@@ -151,6 +151,7 @@ class Stats:
             "model": self.name,
             "recipe": self.recipe.to_json(),
             "threshold": self.threshold,
+            "fitted_on": f"a histogram of all magnitudes, {BINS_PER_OCTAVE} bins to a power of two",
             "whole": self.whole and self.whole.to_json(),
             "per_tensor_bits": per_weight(self.bits, self.weights),
             "tensors": [tensor.to_json() for tensor in self.tensors],

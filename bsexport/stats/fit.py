@@ -17,7 +17,8 @@ from bsexport.prune import CHUNK, magnitude_bits
 
 Floats = npt.NDArray[np.float64]
 
-_SHIFT = 15  # of a float32's bits: 256 bins to a power of two
+BINS_PER_OCTAVE = 256
+_SHIFT = 15  # of a float32's bits, which leaves so many bins to a power of two
 _BINS = 1 << (31 - _SHIFT)
 _ABOVE = 1.001  # times the least shape: what the search for a maximum cannot tell from it
 

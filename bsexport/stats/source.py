@@ -32,10 +32,11 @@ def open_weights(model: str, *, task: str | None = None, trust_remote_code: bool
     Raises SourceError, ExportError or PackageError.
     """
     path = Path(model)
+    is_one_file = is_file(path)
     if is_file(path / MANIFEST):
         return _of_package(path)
     recipe = Recipe(step=trained_step(path) or DEFAULT_STEP)
-    if task is not None or is_file(path) or is_onnx(path):
+    if task is not None or is_one_file or is_onnx(path):
         source = open_source(model, task=task, trust_remote_code=trust_remote_code)
         return Weights(source.name, source.weights, recipe)
     from bsexport.checkpoint import Checkpoint, locate

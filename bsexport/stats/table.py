@@ -5,6 +5,7 @@ from __future__ import annotations
 from bsexport.backslash.gaussian import LEAST_SHAPE
 from bsexport.stats.codes import LAYOUTS, ORDERS, PACKED, Codes
 from bsexport.stats.figures import Figures, Stats, TensorFigures, per_weight
+from bsexport.stats.fit import BINS_PER_OCTAVE
 from bsexport.table import draw_together
 from bsexport_runtime.package import printable
 
@@ -43,7 +44,9 @@ def _fit_lines(whole: Figures, tensors: int) -> list[str]:
     ]
     if not whole.fits:
         return [*lines, "every weight is zero: no distribution fits"]
-    lines.append(f"{'fitted to them':{LABEL}}{'shape':>8}{'scale':>12}{'bits/weight lost':>19}")
+    lines.append(
+        f"{f'fitted ({BINS_PER_OCTAVE} bins to an octave)':{LABEL}}{'shape':>8}{'scale':>12}{'bits/weight lost':>19}"
+    )
     for name, label in FIT_LABELS.items():
         if (fit := whole.fits.get(name)) is not None:
             lines.append(f"{label:{LABEL}}{fit.shape:8.3f}{fit.scale:12.4g}{fit.divergence:19.4f}")
@@ -84,6 +87,6 @@ def _tensor_lines(tensors: tuple[TensorFigures, ...]) -> list[str]:
         shapes = [figures.fits.get(name) for name in ("moments", "likelihood")]
         moments, likely = (f"{fit.shape:.3f}" if fit is not None else "-" for fit in shapes)
         bits = "".join(f"{tensor.bits[name] / figures.weights:9.3f}" for name in _TENSOR_COLUMNS)
-        start = f"{moments:>7}{likely:>8}{figures.rms:9.4f}{figures.zeros / figures.weights:8.1%}"
+        start = f"{moments:>7}{likely:>8}{figures.rms:9.3g}{figures.zeros / figures.weights:8.1%}"
         lines.append(f"{start}{bits} {tensor.layout:6}  {printable(tensor.name)}")
     return lines
