@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from bsexport.errors import SourceError
-from bsexport.source import DEVICE_FILES, device_files
+from bsexport.graph.heads import is_head
+from bsexport.source import DEVICE_FILES, Weight, device_files
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -101,6 +103,13 @@ class Checkpoint:
         except (SafetensorError, OSError) as error:
             raise _damaged(self.directory / stored.file, error) from error
         return np.ascontiguousarray(array, dtype=stored.dtype).reshape(stored.shape)
+
+    def weights(self) -> tuple[Weight, ...]:
+        """Every tensor of the files, whether a task's graph uses it or not; tied tensors are usually stored once."""
+        return tuple(
+            Weight(name, stored.shape, stored.dtype, partial(self.read, name), head=is_head(name))
+            for name, stored in self.tensors.items()
+        )
 
     def files(self) -> tuple[Path, ...]:
         """The configuration, tokenizer and image-processor files that are there, in the order of DEVICE_FILES."""

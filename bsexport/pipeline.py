@@ -40,7 +40,7 @@ def pack(
 
     Raises RecipeError, SourceError, OutputError or VerifyError; then nothing was written, and an older package stands.
     """
-    parts = take_part(source, recipe)
+    parts = take_part(source.weights, recipe)
     limit = threshold(parts, recipe, progress)
 
     def coded(add_blob: Callable[[bytes], int]) -> tuple[Report, dict[str, bytes]]:
@@ -67,16 +67,16 @@ class Part:
     why: str
 
 
-def take_part(source: Source, recipe: Recipe) -> list[Part]:
+def take_part(weights: Sequence[Weight], recipe: Recipe) -> list[Part]:
     """Decide for every tensor whether it is pruned and coded. Raises RecipeError if a glob matches no tensor."""
     for option, globs in (("--keep", recipe.keep), ("--protect", recipe.protect)):
         for glob in globs:
             nothing = option == "--protect" and glob == NO_PROTECTION
-            if not nothing and not any(matches([glob], weight.names) for weight in source.weights):
-                names = ", ".join(weight.name for weight in source.weights[:3])
+            if not nothing and not any(matches([glob], weight.names) for weight in weights):
+                names = ", ".join(weight.name for weight in weights[:3])
                 raise RecipeError(f"{option} {glob!r} matches no tensor; the names are such as {names}")
     parts = []
-    for weight in source.weights:
+    for weight in weights:
         why = why_uncoded(weight, recipe)
         pruned = recipe.prune > 0 and not why and not recipe.protects(weight.names, head=weight.head)
         parts.append(Part(weight, pruned, why))
@@ -99,7 +99,7 @@ def threshold(parts: list[Part], recipe: Recipe, progress: Progress) -> prune.Th
     tensors = [part.weight for part in parts if part.pruned]
     if recipe.scope != "global" or not tensors:
         return prune.NOTHING
-    done = _counter("pruning", 2 * sum(weight.size for weight in tensors), progress)
+    done = counter("pruning", 2 * sum(weight.size for weight in tensors), progress)
 
     def reader(weight: Weight) -> Callable[[], Array]:
         def read() -> Array:
@@ -140,7 +140,7 @@ def code_parts(
     histogram = codebook.EMPTY
     left, arena_end = limit, 0
     limits = layout.allowed(recipe.layout, recipe.family, recipe.order)
-    done = _counter("coding", sum(part.weight.size for part in parts), progress)
+    done = counter("coding", sum(part.weight.size for part in parts), progress)
     with ThreadPoolExecutor(threads) as pool:
         for part in parts:
             coded, left = code_part(part, recipe, limits, left, pool, threads)
@@ -198,7 +198,8 @@ def graph_files(source: Source, report: Report) -> dict[str, bytes]:
     }
 
 
-def _counter(stage: str, total: int, progress: Progress) -> Callable[[int], None]:
+def counter(stage: str, total: int, progress: Progress) -> Callable[[int], None]:
+    """A function that is told how many more weights of the total are done, and shows the share."""
     count = 0
 
     def done(weights: int) -> None:

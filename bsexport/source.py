@@ -123,10 +123,10 @@ def open_source(model: str, *, task: str | None = None, trust_remote_code: bool 
     Raises SourceError or ExportError, which say what was found and what to do.
     """
     path = Path(model)
-    is_file = _is_file(path)
-    if _is_file(path / MANIFEST):
+    is_one_file = is_file(path)
+    if is_file(path / MANIFEST):
         raise SourceError(f"{model}: is a package already; expected the model it was made from, or see bsexport unpack")
-    if is_file or is_onnx(path):
+    if is_one_file or is_onnx(path):
         if task is not None:
             raise SourceError(
                 f"{model}: --task is for Hugging Face models; an .onnx file has the one graph that it has"
@@ -144,7 +144,8 @@ def open_source(model: str, *, task: str | None = None, trust_remote_code: bool 
     return export(model, task, trust_remote_code=trust_remote_code)
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether a file stands there. Raises SourceError if the path cannot be looked up."""
     try:
         return stat.S_ISREG(path.stat().st_mode)  # Path.is_file, by Python's version, hides or raises the errors below
     except (FileNotFoundError, NotADirectoryError, ValueError):

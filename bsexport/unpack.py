@@ -51,10 +51,11 @@ def read_tensor(package: Package, tensor: Tensor) -> Array:
         codec.decode_into([package.blob(tensor)], [data], threads=1)
     except BlobError as error:
         raise package.damaged(tensor, error) from error
-    return np.frombuffer(data, _dtype(tensor)).reshape(tensor.shape)
+    return np.frombuffer(data, dtype_of(tensor)).reshape(tensor.shape)
 
 
-def _dtype(tensor: Tensor) -> np.dtype[Any]:
+def dtype_of(tensor: Tensor) -> np.dtype[Any]:
+    """The numpy or ml_dtypes type of a tensor of a package."""
     dtype: np.dtype[Any] = np.dtype(helper.tensor_dtype_to_np_dtype(int(tensor.dtype)))
     return dtype
 
@@ -104,7 +105,7 @@ def _write_checkpoint(package: Package, path: Path) -> None:
     """model.safetensors, with one tensor in memory at a time: uint64 length of the header, header in JSON, data."""
     stored = [tensor for tensor in package.tensors if not tensor.info["constant"]]
     inline = _inline(package)
-    sizes = [(tensor.name, _dtype(tensor), tensor.shape, package.head(tensor).nbytes) for tensor in stored]
+    sizes = [(tensor.name, dtype_of(tensor), tensor.shape, package.head(tensor).nbytes) for tensor in stored]
     sizes += [(name, array.dtype, array.shape, array.nbytes) for name, array in inline.items()]
     header: dict[str, Any] = {"__metadata__": {"format": "pt", "producer": PRODUCER}}
     end = 0

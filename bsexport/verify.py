@@ -136,7 +136,7 @@ def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
 def _compare_weights(package: Package, source: Source, progress: Progress) -> tuple[float, list[str]]:
     """Prune the model's weights again and hold every one against the decoded."""
     recipe = Recipe.from_json(package.manifest["recipe"])
-    parts = take_part(source, recipe)
+    parts = take_part(source.weights, recipe)
     limit = threshold(parts, recipe, progress)
     wrong = []
     if package.manifest["threshold"] != limit.magnitude:

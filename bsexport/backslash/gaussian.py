@@ -16,6 +16,8 @@ from torch import Tensor
 LEAST_SHAPE, GREATEST_SHAPE = 0.05, 10.0
 _KNOTS = 257
 _NEWTON_STEPS = 4
+_SMALL, _LARGE = 1e-4, 500.0  # beyond which incomplete gamma functions are taken from their series
+_LEAST_SHARE = 1e-6
 
 
 def log_ratio(shape: Tensor) -> Tensor:
@@ -92,28 +94,66 @@ def bits_scale(shape: Tensor, sigma: Tensor) -> Tensor:
     return inverse_scale(shape, sigma) ** shape / math.log(2)
 
 
-def fit(x: Tensor) -> tuple[float, float]:
-    """Shape and standard deviation by moments, of all elements together."""
-    magnitudes = x.detach().double().abs()
-    mean, square = magnitudes.mean(), magnitudes.square().mean()
+def log_mass(levels: Tensor, shape: Tensor, sigma: Tensor, step: float) -> Tensor:
+    """Natural logarithm of the share of x that this step quantises to each level, exactly (equation 3): the integral
+    of f from (level - 1/2) step to (level + 1/2) step. levels: whole numbers, float64."""
+    edges = (levels.abs() + torch.tensor([[-0.5], [0.5]], dtype=torch.float64)).clamp(min=0)
+    near, far = (edges * step * inverse_scale(shape, sigma)) ** shape
+    beyond_near, beyond_far = _log_upper_gamma(1 / shape, near), _log_upper_gamma(1 / shape, far)
+    share = -torch.expm1(beyond_far - beyond_near)
+    # Where a step is next to nothing the difference has no digits left, but then f is constant over the step.
+    sides = torch.where(
+        share > _LEAST_SHARE,
+        beyond_near + torch.log(share) - math.log(2),
+        log_density(levels * step, shape, sigma) + math.log(step),
+    )
+    return torch.where(levels == 0, _log_lower_gamma(1 / shape, far), sides)
+
+
+def _log_upper_gamma(a: Tensor, z: Tensor) -> Tensor:
+    """log(Gamma(a, z) / Gamma(a)), by the asymptotic series where the value itself would underflow."""
+    large = z.clamp(min=_LARGE)
+    series = (a - 1) * torch.log(large) - large - torch.lgamma(a) + torch.log1p((a - 1) / large)
+    return torch.where(z < _LARGE, torch.log(torch.special.gammaincc(a, z.clamp(max=_LARGE))), series)
+
+
+def _log_lower_gamma(a: Tensor, z: Tensor) -> Tensor:
+    """log(1 - Gamma(a, z) / Gamma(a)), by the power series where the value itself would underflow."""
+    small = z.clamp(max=_SMALL)
+    series = a * torch.log(small) - torch.lgamma(a + 1) + torch.log1p(-small * a / (a + 1))
+    return torch.where(z > _SMALL, torch.log(torch.special.gammainc(a, z.clamp(min=_SMALL))), series)
+
+
+def fit(x: Tensor, counts: Tensor | None = None) -> tuple[float, float]:
+    """Shape and standard deviation by moments, of all elements together; each counts once, or as often as it says."""
+    magnitudes, shares = _shares(x, counts)
+    mean, square = shares @ magnitudes, shares @ magnitudes.square()
     return float(shape_by_moments(mean, square)), float(square.sqrt())
 
 
-def fit_likelihood(x: Tensor) -> tuple[float, float]:
+def fit_likelihood(x: Tensor, counts: Tensor | None = None) -> tuple[float, float]:
     """Shape and standard deviation of maximum likelihood, the shape between LEAST_SHAPE and GREATEST_SHAPE.
 
     For a given shape the best scale is known: gamma^-nu = nu mean|x|^nu; the shape is sought in one dimension.
+    It is the least one where many numbers are exactly zero, since the density may be as high as it likes there.
     """
     from scipy.optimize import minimize_scalar
 
-    magnitudes = x.detach().double().abs().flatten()
+    magnitudes, shares = _shares(x, counts)
 
     def loss(log_shape: float) -> float:
         shape = math.exp(log_shape)
-        log_scale = math.log(shape * float((magnitudes**shape).mean())) / shape
+        log_scale = math.log(shape * float(shares @ magnitudes**shape)) / shape
         return log_scale + math.lgamma(1 / shape) - log_shape + 1 / shape
 
     bounds = (math.log(LEAST_SHAPE), math.log(GREATEST_SHAPE))
     shape = math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x)
-    scale = (shape * float((magnitudes**shape).mean())) ** (1 / shape)
+    scale = (shape * float(shares @ magnitudes**shape)) ** (1 / shape)
     return shape, scale * math.exp((math.lgamma(3 / shape) - math.lgamma(1 / shape)) / 2)
+
+
+def _shares(x: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The magnitudes and which share of the whole each is, float64 [n]."""
+    magnitudes = x.detach().double().abs().flatten()
+    times = torch.ones_like(magnitudes) if counts is None else counts.double().flatten()
+    return magnitudes, times / times.sum()

@@ -11,6 +11,7 @@ from bsexport.cli.group import Commands, one_line_warnings
 from bsexport.cli.inspect import inspect
 from bsexport.cli.pack import pack
 from bsexport.cli.run import run
+from bsexport.cli.stats import stats
 from bsexport.cli.train import train
 from bsexport.cli.unpack import unpack
 from bsexport.cli.verify import verify
@@ -41,5 +42,5 @@ def main() -> None:
     """
 
 
-for command in (train, pack, run, unpack, inspect, verify, evaluate, curve):
+for command in (train, stats, pack, run, unpack, inspect, verify, evaluate, curve):
     main.add_command(command)

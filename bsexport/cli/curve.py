@@ -7,8 +7,16 @@ from typing import Any
 
 import click
 
-from bsexport.cli.measuring import asked_of, check_installed, data_options
-from bsexport.cli.options import echo_json, force_option, json_option, progress_bar, quiet_option, trust_option
+from bsexport.cli.measuring import NEEDED, asked_of, data_options
+from bsexport.cli.options import (
+    check_installed,
+    echo_json,
+    force_option,
+    json_option,
+    progress_bar,
+    quiet_option,
+    trust_option,
+)
 from bsexport.recipe import DEFAULT_STEP, NO_PROTECTION, Recipe
 
 
@@ -69,7 +77,7 @@ def curve(models: tuple[str, ...], **options: Any) -> None:
     The directory holds curve.html, curve.svg, curve.png, curve.csv and curve.json. A killed sweep leaves what it
     measured in DIR.partial.
     """
-    check_installed()
+    check_installed("curve", NEEDED, "measure")
     from bsexport.curve.grid import grid, parse_ratios, parse_steps
     from bsexport.curve.run import Settings, names
     from bsexport.curve.run import curve as run

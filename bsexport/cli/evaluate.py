@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from bsexport.cli.measuring import asked_of, check_installed, data_options
-from bsexport.cli.options import echo_json, json_option, package_argument, progress_bar, quiet_option
+from bsexport.cli.measuring import NEEDED, asked_of, data_options
+from bsexport.cli.options import check_installed, echo_json, json_option, package_argument, progress_bar, quiet_option
 
 
 @click.command()
@@ -25,7 +25,7 @@ def evaluate(package: Path, **options: Any) -> None:
     \b
         bsexport evaluate my-model-bsx --data test.csv
     """
-    check_installed()
+    check_installed("evaluate", NEEDED, "measure")
     from bsexport.evaluate.package import evaluate_package
 
     hidden = options["quiet"] or options["as_json"]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bsexport.errors import SourceError
-
 if TYPE_CHECKING:
     from bsexport.evaluate.examples import Asked
 
 ROLES = ("text", "pair", "label", "image")
-_NEEDED = ("torch", "transformers", "datasets", "joblib", "matplotlib")
+NEEDED = ("torch", "transformers", "datasets", "joblib", "matplotlib")
 
 _OPTIONS = (
     click.option(
@@ -43,13 +40,6 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
-
-
-def check_installed() -> None:
-    """Raise SourceError if a library that measuring needs is missing."""
-    for name in _NEEDED:
-        if importlib.util.find_spec(name) is None:
-            raise SourceError(f"measuring on data needs {name}; run pip install 'bsexport[measure]'")
 
 
 def asked_of(options: dict[str, Any], trained: int | None) -> Asked:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+
+from bsexport.errors import BsexportError
 
 
 def _be_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
@@ -26,6 +29,13 @@ force_option = click.option("--force", is_flag=True, help="Replace what an earli
 json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, callback=_be_quiet, help="Print nothing but errors.")
 trust_option = click.option("--trust-remote-code", is_flag=True, help="Run model code that comes with the model.")
+
+
+def check_installed(what: str, names: Iterable[str], extra: str) -> None:
+    """Raise BsexportError if something that `what` needs is not installed; all of it comes with the extra."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise BsexportError(f"{what} needs {name}; run pip install 'bsexport[{extra}]'")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bsexport.cli.groups import GroupedCommand, GroupedOption
-from bsexport.cli.options import echo_json, force_option, json_option, quiet_option, trust_option
-from bsexport.errors import BsexportError, TrainError
+from bsexport.cli.options import check_installed, echo_json, force_option, json_option, quiet_option, trust_option
+from bsexport.errors import BsexportError
 from bsexport.recipe import NO_PROTECTION, parse_step
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # or else it would wait for the others before it ends
     as_json, quiet, model = options["as_json"], options["quiet"], options["model"]
     try:
-        _check_installed()
+        check_installed("training", _NEEDED, "train")
         settings = _settings(ctx, options)
         from bsexport.train.run import train as run
 
@@ -146,12 +145,6 @@ def train(ctx: click.Context, /, **options: Any) -> None:
 
         click.echo(f"{click.format_filename(model)} -> {settings.out}")
         click.echo(summary(record, settings.out))
-
-
-def _check_installed() -> None:
-    for name in _NEEDED:
-        if importlib.util.find_spec(name) is None:
-            raise TrainError(f"training needs {name}; run pip install 'bsexport[train]'")
 
 
 def _settings(ctx: click.Context, options: dict[str, Any]) -> Settings:

@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from bsexport.plotting import style
 from bsexport.recipe import step_text
 
 PLOTS = ("curve.svg", "curve.png")
@@ -32,7 +33,7 @@ def lines(record: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def write_plots(folder: Path, record: dict[str, Any]) -> None:
     """Draw both panels side by side, the same SVG for the same record."""
     for name in PLOTS:
-        with _style():
+        with style():
             from matplotlib.figure import Figure
 
             figure = Figure(figsize=(2 * _PANEL[0], _PANEL[1]), layout="constrained", dpi=150)
@@ -44,7 +45,7 @@ def write_plots(folder: Path, record: dict[str, Any]) -> None:
 
 def panel(record: dict[str, Any], against: str) -> str:
     """One panel as SVG, with an id for each line's markers: AGAINST-LINE."""
-    with _style(against):
+    with style(against):
         from matplotlib.figure import Figure
 
         figure, text = Figure(figsize=_PANEL, layout="constrained"), StringIO()
@@ -63,7 +64,7 @@ def draw(axes: Any, record: dict[str, Any], against: str) -> None:
         value, low, high = (
             [100 * point["figures"][primary][part] for point in ordered] for part in ("value", "low", "high")
         )
-        (line,) = axes.plot(x, value, linewidth=1, label=_plain(label))
+        (line,) = axes.plot(x, value, linewidth=1, label=_shown(label))
         axes.fill_between(x, low, high, alpha=0.2, linewidth=0, color=line.get_color())
         axes.scatter(x, value, s=16, color=line.get_color(), gid=f"{against}-{index}", zorder=3)
     for model in record["models"]:
@@ -74,12 +75,6 @@ def draw(axes: Any, record: dict[str, Any], against: str) -> None:
     axes.legend(fontsize="small")
 
 
-def _plain(label: str) -> str:
-    """A label that matplotlib shows as it is: it leaves out those with "_" in front, and takes "$" for formulas."""
-    return (f" {label}" if label.startswith("_") else label).replace("$", r"\$")
-
-
-def _style(salt: str = "bsexport") -> Any:
-    import matplotlib
-
-    return matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"})
+def _shown(label: str) -> str:
+    """A label that matplotlib shows: it leaves out those with "_" in front."""
+    return f" {label}" if label.startswith("_") else label

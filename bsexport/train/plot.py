@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bsexport.backslash import Rate
+from bsexport.plotting import style
 
 PLOT = "backslash.svg"
 
@@ -19,11 +20,9 @@ _PANELS = (
 
 def plot(path: Path, record: dict[str, Any]) -> None:
     """Draw a record's curves, the same bytes for the same record. A dotted line shows where the rate ends."""
-    import matplotlib
-
     rows = record["curve"]
     rate_steps = Rate.from_json(record["rate"]).rate_steps(record["steps"])
-    with matplotlib.rc_context({"svg.hashsalt": "bsexport", "svg.fonttype": "none"}):
+    with style():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8, 5), layout="constrained")

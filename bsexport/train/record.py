@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from bsexport import __version__, codebook
 from bsexport.pipeline import why_uncoded
 from bsexport.quantize import quantize
 from bsexport.recipe import Recipe, nearest_step
-from bsexport.source import Weight
 
 if TYPE_CHECKING:
     from bsexport.checkpoint import Checkpoint  # needs safetensors, which packing ONNX files does without
@@ -87,8 +85,7 @@ def coded_figures(checkpoint: Checkpoint, step: float) -> dict[str, Any]:
     steps = {"step": step, **{f"2^{n}": 2.0**n for n in EXPONENTS}}
     bits = dict.fromkeys(steps, 0.0)
     count = zeros = 0
-    for stored in checkpoint.tensors.values():
-        weight = Weight(stored.name, stored.shape, stored.dtype, partial(checkpoint.read, stored.name))
+    for weight in checkpoint.weights():
         if why_uncoded(weight, Recipe()):
             continue
         weights = weight.read()
