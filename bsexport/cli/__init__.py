@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bsexport import __version__
+from bsexport.cli.bench import bench
 from bsexport.cli.group import Commands, one_line_warnings
 from bsexport.cli.inspect import inspect
 from bsexport.cli.pack import pack
@@ -39,5 +40,5 @@ def main() -> None:
     """
 
 
-for command in (train, pack, run, unpack, inspect, verify):
+for command in (train, pack, run, unpack, inspect, verify, bench):
     main.add_command(command)
