@@ -280,8 +280,11 @@ def test_memory_is_what_the_kernel_says_less_files_and_imports(tmp_path: Path) -
 
 
 def test_a_system_that_does_not_tell_is_no_zero(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="clear_refs"):
+    with pytest.raises(OSError, match="status"):
         Memory(tmp_path / "proc")
+    (tmp_path / "status").write_text("Name:\tpython\nVmHWM:\t10 kB\n")
+    with pytest.raises(KeyError, match="RssAnon"):
+        Memory(tmp_path)
 
 
 @linux
@@ -332,6 +335,14 @@ def test_memory_that_was_not_measured_is_said_and_not_made_up() -> None:
     assert "not measured" not in report(MIB).to_text()
 
 
+def test_the_table_is_in_milliseconds_and_mebibytes() -> None:
+    lines = {line[:34].rstrip(): line[34:].split() for line in report(3 * MIB).to_text().splitlines()}
+    assert lines["load, ms"] == ["2,000.00", "8,000.00", "1,000.00", "1.00x", "0.12x"]
+    assert lines["  throughput, items/s"] == ["2.50", "0.62", "5.00", "1.00x", "8.00x"]
+    assert lines["memory, steady, MiB"] == ["3.00", "3.00", "3.00", "1.00x", "1.00x"]
+    assert lines["batch 5"] == []
+
+
 def test_a_ratio_to_nothing_is_none() -> None:
     ratios = {figure.what: figure.ratio("float32", PLAIN) for figure in report(0).figures()}
     assert ratios["memory, steady"] is None and ratios["load"] == 1.0
@@ -359,19 +370,23 @@ def test_points_are_the_sizes_that_the_graph_leaves_open() -> None:
         points(*fixed, batches=(7,))
 
 
-def test_a_length_that_the_model_does_not_take_is_one_line(tmp_path: Path) -> None:
+def test_a_length_that_the_model_does_not_take_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import hf_models
 
     model = hf_models.save_bert(tmp_path / "bert", "fill-mask")
     pack(open_source(str(model)), Recipe(), tmp_path / "out")
     line = refused("bench", tmp_path / "out", "--length", "41", "--batch", "2")
     assert line.startswith("batch 2, length 41: the model does not take it; choose others with --batch and --length")
+    assert capfd.readouterr().err == ""  # nor does onnxruntime say anything of its own
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("int64[batch, sequence] ids", "int64[batch] ids"), "inputs are ids (int64 of rank 1), the package's ids (int64 of rank 2)"),
+        (
+            ("int64[batch, sequence] ids", "int64[batch] ids"),
+            "inputs are ids (int64 of rank 1), the package's ids (int64 of rank 2)",
+        ),
         (
             ("sequence] ids", "sequence] ids, int64[batch, sequence] words"),
             "inputs are ids (int64 of rank 2), words (int64 of rank 2), the package's ids ",

@@ -130,9 +130,10 @@ class Report:
         ratios = [(mode, base) for mode in self.modes for base in BASELINES]
         heads = [*(SHORT.get(name, name) for name in names), *(f"{mode}/{SHORT[base]}" for mode, base in ratios)]
         widths = [max(11, len(head) + 2) for head in heads]
+        rounds = f"{self.rounds} round{'s' * (self.rounds > 1)}"
         threads = "all cores" if self.threads is None else f"threads: {self.threads}"
         lines = [
-            f"{self.package}: medians of {self.rounds} round{'s' * (self.rounds > 1)}, {threads}, codec {bsexport_runtime.backend()}",
+            f"{self.package}: medians of {rounds}, {threads}, codec {bsexport_runtime.backend()}",
             _line("", heads, widths),
         ]
         point = None
@@ -189,7 +190,7 @@ def _cells(figure: Figure, names: Sequence[str], ratios: Sequence[tuple[str, str
     indent = "  " if figure.point else ""
     return f"{indent}{figure.what}, {unit}", [
         *(f"{factor * figure.value(name):,.2f}" for name in names),
-        *("-" if ratio is None else f"{ratio:.2f}x" for ratio in found),
+        *("-" if ratio is None else f"{ratio:.{2 if ratio >= 0.1 else 3}f}x" for ratio in found),
     ]
 
 

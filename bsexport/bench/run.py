@@ -26,6 +26,9 @@ from bsexport.source import Source
 from bsexport.unpack import unpack
 from bsexport.verify import deviation
 from bsexport_runtime.package import CODED_GRAPH, MANIFEST, PLAIN_GRAPH, WEIGHTS, Package
+from bsexport_runtime.session import own_options
+
+FATAL = 4  # onnxruntime's log level; on the one below, it logs what it raises
 
 
 @dataclass(frozen=True)
@@ -67,26 +70,16 @@ def bench(
     outputs = _numbers(graph)
     if not outputs:
         raise BenchError(f"{path}: the graph gives no numbers, so there is nothing to compare")
-    made = points(bsexport_runtime.load(path, threads=settings.threads), graph, settings.batches, settings.lengths)
+    made = points(_silent_session(path, settings.threads), graph, settings.batches, settings.lengths)
     with tempfile.TemporaryDirectory(prefix="bsexport-bench-") as temporary:
         folder = Path(temporary)
         baseline = folder / "fp32.onnx"
         with disk_errors(folder):
             _write_baseline(path, source, baseline)
-            files = _write_inputs(list(made.values()), folder)
-        job = partial(
-            Job,
-            threads=settings.threads,
-            inputs=list(next(iter(made.values()))),
-            points=files,
-            runs=settings.runs,
-            seconds=settings.seconds,
-            outputs=outputs,
-        )
+            job = _job(made, outputs, settings, folder)
         paths = {**dict.fromkeys(BASELINES, baseline), **dict.fromkeys(settings.modes, path)}
         jobs = [job(name, str(where)) for name, where in paths.items()]
-        runs = take_turns(jobs, settings.rounds, folder, progress)
-        deviations = [_largest_deviation(job, list(made), folder) for job in jobs if job.name != PLAIN]
+        runs, deviations = _take_turns(jobs, list(made), settings.rounds, folder, progress)
         baseline_bytes = sum(file.stat().st_size for file in folder.glob(f"{baseline.name}*"))
     return Report(
         package=path,
@@ -100,13 +93,16 @@ def bench(
     )
 
 
-def take_turns(jobs: Sequence[Job], rounds: int, folder: Path, progress: Progress) -> list[dict[str, Any]]:
-    """Every job once in a round, in their order; each result with its round and when it began, in seconds.
+def _take_turns(
+    jobs: Sequence[Job], made: Sequence[Point], rounds: int, folder: Path, progress: Progress
+) -> tuple[list[dict[str, Any]], list[Deviation]]:
+    """Every job once in a round, in their order: each result with its round, and when it began in seconds.
 
-    The outputs of the first round go to folders of `folder` that are named as the jobs are.
+    The outputs of the first round are compared when it is over, so that no time goes into wrong answers.
     """
     begin = time.perf_counter()
     runs = []
+    deviations = []
     for number in range(rounds):
         for index, job in enumerate(jobs):
             progress(f"round {number + 1} of {rounds}", (number * len(jobs) + index) / (rounds * len(jobs)))
@@ -115,7 +111,16 @@ def take_turns(jobs: Sequence[Job], rounds: int, folder: Path, progress: Progres
                 job = replace(job, keep=str(folder / job.name))
             began = time.perf_counter() - begin
             runs.append({"round": number, "began_seconds": began, **in_process(job)})
-    return runs
+        if number == 0:
+            deviations = [_largest_deviation(job, made, folder) for job in jobs if job.name != PLAIN]
+    return runs, deviations
+
+
+def _silent_session(path: Path, threads: int | None) -> bsexport_runtime.Session:
+    """A session that logs nothing: what goes wrong is raised, too."""
+    options = own_options(threads)
+    options.log_severity_level = FATAL
+    return bsexport_runtime.load(path, sess_options=options, threads=threads)
 
 
 def package_bytes(path: Path) -> int:
@@ -131,12 +136,21 @@ def _write_baseline(path: Path, source: Source | None, out: Path) -> None:
     write_standard(source.graph, out, lambda name: weights[name].read())
 
 
-def _write_inputs(made: Sequence[Inputs], folder: Path) -> list[str]:
-    files = []
-    for index, inputs in enumerate(made):
-        files.append(str(folder / f"{index}.npz"))
-        np.savez(files[-1], *inputs.values())
-    return files
+def _job(made: dict[Point, Inputs], outputs: list[str], settings: Settings, folder: Path) -> partial[Job]:
+    """What all jobs have alike; the inputs go to files of `folder`."""
+    files = [str(folder / f"{index}.npz") for index in range(len(made))]
+    for file, inputs in zip(files, made.values(), strict=True):
+        np.savez(file, *inputs.values())
+    names = list(next(iter(made.values())))
+    return partial(
+        Job,
+        threads=settings.threads,
+        inputs=names,
+        points=files,
+        runs=settings.runs,
+        seconds=settings.seconds,
+        outputs=outputs,
+    )
 
 
 def _check_same_interface(package: Package, graph: onnx.GraphProto, source: Source) -> None:

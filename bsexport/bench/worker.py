@@ -64,22 +64,18 @@ class Memory:
     """
 
     def __init__(self, own: Path = OWN) -> None:
-        """Raises OSError where the system does not tell."""
+        """Raises OSError or KeyError where the system does not tell."""
         self._own = own
-        self._forget()
-        self._before = status(own)["RssAnon"]
+        self._before = 0
+        _, self._before = self.mark()
 
     def mark(self) -> tuple[int, int]:
         """The peak since the last mark, and what is resident now."""
         found = status(self._own)
         now = found["RssAnon"]
         peak = max(now, found["VmHWM"] - found["RssFile"] - found["RssShmem"])
-        self._forget()
+        (self._own / "clear_refs").write_text("5")  # the kernel's mark begins anew
         return peak - self._before, now - self._before
-
-    def _forget(self) -> None:
-        """Have the kernel's mark begin anew."""
-        (self._own / "clear_refs").write_text("5")
 
 
 def status(own: Path = OWN) -> dict[str, int]:
@@ -126,7 +122,7 @@ def measure(job: Job) -> dict[str, Any]:
         "points": latencies,
         "load_peak_bytes": load_peak,
         "loaded_bytes": loaded,
-        "peak_bytes": max(filter(None, (load_peak, peak)), default=None),
+        "peak_bytes": None if load_peak is None or peak is None else max(load_peak, peak),
         "steady_bytes": steady,
     }
 
@@ -153,7 +149,7 @@ def loader(job: Job) -> Callable[[], Any]:
 def _memory() -> Memory | None:
     try:
         return Memory()
-    except OSError:
+    except (OSError, KeyError):
         return None
 
 
