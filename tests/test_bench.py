@@ -375,6 +375,7 @@ def test_a_length_that_the_model_does_not_take_is_one_line(tmp_path: Path, capfd
 
     model = hf_models.save_bert(tmp_path / "bert", "fill-mask")
     pack(open_source(str(model)), Recipe(), tmp_path / "out")
+    capfd.readouterr()  # what transformers said when it saved the model
     line = refused("bench", tmp_path / "out", "--length", "41", "--batch", "2")
     assert line.startswith("batch 2, length 41: the model does not take it; choose others with --batch and --length")
     assert capfd.readouterr().err == ""  # nor does onnxruntime say anything of its own
