@@ -35,6 +35,10 @@ class TargetError(BsexportError):
     """A target of training was not reached."""
 
 
+class BenchError(BsexportError):
+    """A model cannot be measured: it does not take the inputs, or a process that measured it died."""
+
+
 class OutputError(BsexportError):
     """The output cannot be written: it exists, the folder is missing or the disk is full."""
 

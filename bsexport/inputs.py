@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -29,23 +29,26 @@ NUMPY_DTYPES = {
 }
 
 
-def sample_inputs(session: ort.InferenceSession, graph: onnx.GraphProto, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+def sample_inputs(
+    session: ort.InferenceSession, graph: onnx.GraphProto, seed: int = 0, *, batch: int = BATCH, length: int = LENGTH
+) -> dict[str, npt.NDArray[Any]]:
     """One seeded input for each of the session's inputs.
 
     graph: the session's graph, which tells the tables that inputs index.
     Floats are normal; integers that index a table lie within it; masks are all ones; other integers are 0. A dimension
-    without a size is 2 if it is the first, else 16; dimensions of one name are equal.
+    without a size is `batch` if it is the first, else `length`; dimensions of one name are equal.
     Raises VerifyError for an input type that has no numpy counterpart.
     """
     random = np.random.default_rng(seed)
     limits = index_limits(graph)
-    sizes: dict[str, int] = {}
+    free = (batch, length)
+    named: dict[str, int] = {}
     inputs = {}
     for value in session.get_inputs():
         if value.type not in NUMPY_DTYPES:
             raise VerifyError(f"input {value.name} is a {value.type}, for which no input can be made up")
         dtype = np.dtype(NUMPY_DTYPES[value.type])
-        shape = [_size(dim, axis, sizes) for axis, dim in enumerate(value.shape)]
+        shape = [_size(dim, free[min(axis, 1)], named) for axis, dim in enumerate(value.shape)]
         if dtype.kind == "f":
             inputs[value.name] = random.standard_normal(shape).astype(dtype)
         elif dtype.kind == "b" or "mask" in value.name:
@@ -69,12 +72,16 @@ def index_limits(graph: onnx.GraphProto) -> dict[str, int]:
     return limits
 
 
-def _size(dim: int | str | None, axis: int, sizes: dict[str, int]) -> int:
-    """The size of one dimension; `sizes` remembers those that have a name."""
-    if isinstance(dim, int) and dim > 0:
+def has_size(dim: int | str | None) -> TypeGuard[int]:
+    """Whether the graph itself says how large a dimension is."""
+    return isinstance(dim, int) and dim > 0
+
+
+def _size(dim: int | str | None, free: int, named: dict[str, int]) -> int:
+    """The size of one dimension, `free` if it has none; `named` remembers those that have a name."""
+    if has_size(dim):
         return dim
-    size = BATCH if axis == 0 else LENGTH
-    return sizes.setdefault(dim, size) if isinstance(dim, str) else size
+    return named.setdefault(dim, free) if isinstance(dim, str) else free
 
 
 def _is_lookup(node: onnx.NodeProto) -> bool:

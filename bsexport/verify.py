@@ -191,7 +191,7 @@ def _compare_outputs(path: Path, source: Source) -> dict[str, OutputDeviation]:
     packed = _run(session, names, inputs)
     del session
     dense = _run(dense_session(source), names, inputs)
-    return {name: _deviation(name, got, expected) for name, got, expected in zip(names, packed, dense, strict=True)}
+    return {name: deviation(name, got, expected) for name, got, expected in zip(names, packed, dense, strict=True)}
 
 
 def _run(session: Session, names: list[str], inputs: dict[str, Array]) -> list[Array]:
@@ -202,7 +202,8 @@ def _run(session: Session, names: list[str], inputs: dict[str, Array]) -> list[A
     return outputs
 
 
-def _deviation(name: str, got: Array, expected: Array) -> OutputDeviation:
+def deviation(name: str, got: Array, expected: Array) -> OutputDeviation:
+    """How far an output is from the model's. Raises VerifyError if they cannot be compared."""
     if got.dtype.kind not in "fiub" or got.shape != expected.shape:
         raise VerifyError(f"output {name} is {got.dtype} {got.shape}, the model's {expected.dtype} {expected.shape}")
     if not np.isfinite(expected).all():

@@ -318,7 +318,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("command", ["run", "unpack", "inspect", "verify"])
+@pytest.mark.parametrize("command", ["run", "unpack", "inspect", "verify", "bench"])
 def test_a_damaged_package_is_one_line(package: Path, tmp_path: Path, damage: object, command: str) -> None:
     damage(package)  # type: ignore[operator]
     options = {"run": ["--text", "x"], "unpack": ["-o", str(tmp_path / "back.onnx")]}.get(command, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bsexport import __version__
+from bsexport.cli.bench import bench
 from bsexport.cli.curve import curve
 from bsexport.cli.evaluate import evaluate
 from bsexport.cli.group import Commands, one_line_warnings
@@ -42,5 +43,5 @@ def main() -> None:
     """
 
 
-for command in (train, stats, pack, run, unpack, inspect, verify, evaluate, curve):
+for command in (train, stats, pack, run, unpack, inspect, verify, evaluate, curve, bench):
     main.add_command(command)

@@ -18,7 +18,7 @@ _OPTIONS = (
         "--data",
         required=True,
         metavar="FILE",
-        help="csv, jsonl, parquet or text, compressed or not; a folder; a hub name.",
+        help="A csv, jsonl, parquet or text file, compressed or not; a folder; a hub name.",
     ),
     click.option("--split", default="test", show_default=True, help="Of a folder of datasets or a set on the hub."),
     click.option("--text", metavar="COLUMN", help="The column of texts, words or passages."),

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 import bsexport_runtime
 from bsexport_runtime.package import PLAIN_GRAPH
-from bsexport_runtime.session import CONFIG
+from bsexport_runtime.session import own_options
 
 Array = npt.NDArray[Any]
 Inputs = dict[str, Array]
@@ -84,10 +84,7 @@ def plain_session(package: Path) -> ort.InferenceSession:
     for initializer in model.graph.initializer:
         if initializer.name in tensors:
             initializer.CopyFrom(numpy_helper.from_array(tensors[initializer.name], initializer.name))
-    options = ort.SessionOptions()
-    for key, value in CONFIG.items():
-        options.add_session_config_entry(key, value)
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model.SerializeToString(), own_options(None), providers=["CPUExecutionProvider"])
 
 
 def pooled(hidden: Array, mask: Array) -> Array:

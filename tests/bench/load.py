@@ -8,100 +8,103 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
+import bsexport_runtime
+from bsexport.bench.process import in_process
+from bsexport.bench.worker import PLAIN, PLAIN_SAME, Job
 from bsexport.unpack import unpack
 
 from . import cases, results
 
-KINDS = {
-    "native, 1 thread": ("native", 1),
-    "native, 2 threads": ("native", 2),
-    "onnxruntime, fp32 file": ("fp32", 0),
-    "onnxruntime, fp32 file, no prepacking": ("fp32-unpacked", 0),
-    "numpy": ("numpy", 1),
+NATIVE = {"BSEXPORT_REQUIRE_NATIVE": "1"}
+KINDS: dict[str, tuple[str, int | None, dict[str, str]]] = {  # label -> name and threads of a Job, environment
+    "native, 1 thread": ("float32", 1, NATIVE),
+    "native, 2 threads": ("float32", 2, NATIVE),
+    "onnxruntime, fp32 file": (PLAIN, None, {}),
+    "onnxruntime, fp32 file, no prepacking": (PLAIN_SAME, None, {}),
+    "numpy": ("float32", 1, {"BSEXPORT_BACKEND": "numpy"}),
 }
-PLAIN = "onnxruntime, fp32 file"
+REFERENCE = "onnxruntime, fp32 file"
 MIB = 2**20
 PEAK_BAR = 1.1  # peak of native loading, in decoded weights
 NUMPY_BAR = 15e6  # weights per second of one core
 
 
-def once(kind: str, path: Path, threads: int, measure: str, limit: int | None = None) -> dict[str, float]:
-    """One process of load_once. Raises subprocess.CalledProcessError if it does not load."""
-    asked = json.dumps({"kind": kind, "path": str(path), "threads": threads, "measure": measure, "limit": limit})
-    command = [sys.executable, "-m", "tests.bench.load_once", asked]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
-
-
-def fits(kind: str, path: Path, limit: int) -> bool:
-    """Whether loading, with one thread, gets by with so much private memory beyond the import."""
-    try:
-        once(kind, path, 1, "time", limit)
-    except subprocess.CalledProcessError:
-        return False
-    return True
-
-
-def measure(package: Path, plain: Path, repeats: int) -> dict[str, dict[str, float]]:
-    """Of each kind, peak and end in bytes, which hardly vary, and the medians of all seconds of load_once."""
-    jobs = {
-        label: (kind, package if kind in ("native", "numpy") else plain, threads)
-        for label, (kind, threads) in KINDS.items()
-    }
-    memory = {label: once(*job, "memory") for label, job in jobs.items()}  # this warms the page cache, too
-    runs: dict[str, list[dict[str, float]]] = {label: [] for label in KINDS}
-    for _ in range(repeats):
-        for label, job in jobs.items():
-            runs[label].append(once(*job, "time"))
+def jobs(package: Path, plain: Path) -> dict[str, Job]:
+    """What each kind loads; it answers a few times, too, so that a model that does not compute is no success."""
+    names = [value.name for value in bsexport_runtime.load(package).get_inputs()]
+    ones = plain.with_suffix(".npz")
+    np.savez(ones, *[np.ones((1, 8), np.int64)] * len(names))
     return {
-        label: memory[label] | {key: median(run[key] for run in found) for key in found[0]}
-        for label, found in runs.items()
+        label: Job(name, str(package if name == "float32" else plain), threads, names, [str(ones)], runs=1)
+        for label, (name, threads, _) in KINDS.items()
     }
+
+
+def fits(job: Job, limit: int) -> bool:
+    """Whether loading, with one thread, gets by with so much private memory beyond the import."""
+    one_thread = json.dumps(asdict(job) | {"threads": 1})
+    command = [sys.executable, "-m", "tests.bench.limited", one_thread, str(limit)]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def measure(asked: dict[str, Job], repeats: int) -> dict[str, dict[str, float]]:
+    """Of each kind, the medians of all numbers that a process gives."""
+    runs: dict[str, list[dict[str, Any]]] = {label: [] for label in KINDS}
+    for _ in range(repeats):
+        for label, job in asked.items():
+            runs[label].append(in_process(job, os.environ | KINDS[label][2]))
+    numbers = [key for key, value in runs[REFERENCE][0].items() if isinstance(value, int | float)]
+    return {label: {key: median(run[key] for run in found) for key in numbers} for label, found in runs.items()}
 
 
 def rows(packed: cases.Packed, found: dict[str, dict[str, float]]) -> list[list[str]]:
     """The lines of one package in the table."""
     decoded = packed.report.arena_bytes
     weights = sum(tensor.weights for tensor in packed.report.tensors)
-    plain = found[PLAIN]
+    plain = found[REFERENCE]
     lines = []
     for label, run in found.items():
         lines.append(
             [
                 f"{packed.label}: {label}",
-                f"{run['seconds'] * 1e3:.0f}",
-                f"{run['seconds'] / plain['seconds']:.2f}",
-                f"{run['cpu_seconds'] * 1e3:.0f}",
-                f"{weights / run['cpu_seconds'] / 1e6:.0f}",
-                f"{run['peak'] / MIB:.0f}",
-                f"{run['peak'] / decoded:.2f}",
-                f"{run['end'] / MIB:.0f}",
+                f"{run['load_seconds'] * 1e3:.0f}",
+                f"{run['load_seconds'] / plain['load_seconds']:.2f}",
+                f"{run['load_cpu_seconds'] * 1e3:.0f}",
+                f"{weights / run['load_cpu_seconds'] / 1e6:.0f}",
+                f"{run['load_peak_bytes'] / MIB:.0f}",
+                f"{run['load_peak_bytes'] / decoded:.2f}",
+                f"{run['loaded_bytes'] / MIB:.0f}",
             ]
         )
     return lines
 
 
-def verdicts(packed: cases.Packed, plain: Path, found: dict[str, dict[str, float]]) -> list[str]:
+def verdicts(packed: cases.Packed, asked: dict[str, Job], found: dict[str, dict[str, float]]) -> list[str]:
     """One line for each bar, held or missed."""
     decoded = packed.report.arena_bytes
     weights = sum(tensor.weights for tensor in packed.report.tensors)
     limit = int(PEAK_BAR * decoded)
+    native, plain, numpy = (found[label] for label in ("native, 1 thread", REFERENCE, "numpy"))
     checks: dict[str, Any] = {
-        f"native peak at most {PEAK_BAR} x the decoded weights": found["native, 1 thread"]["peak"] <= limit,
-        f"loads with private memory limited to {PEAK_BAR} x the decoded weights": fits("native", packed.path, limit),
-        "onnxruntime on the fp32 file does not": not fits("fp32", plain, limit),
-        "native, 1 thread, no slower than onnxruntime on the fp32 file": found["native, 1 thread"]["seconds"]
-        <= found[PLAIN]["seconds"],
-        f"numpy at least {NUMPY_BAR / 1e6:.0f} M weights per second of one core": weights
-        / found["numpy"]["cpu_seconds"]
+        f"native peak at most {PEAK_BAR} x the decoded weights": native["load_peak_bytes"] <= limit,
+        f"loads with private memory limited to {PEAK_BAR} x the decoded weights": fits(
+            asked["native, 1 thread"], limit
+        ),
+        "onnxruntime on the fp32 file does not": not fits(asked[REFERENCE], limit),
+        "native, 1 thread, no slower than onnxruntime on the fp32 file": native["load_seconds"]
+        <= plain["load_seconds"],
+        f"numpy at least {NUMPY_BAR / 1e6:.0f} M weights per second of one core": weights / numpy["load_cpu_seconds"]
         >= NUMPY_BAR,
     }
     return [f"- {packed.label}: {text}: {'yes' if held else '**no**'}" for text, held in checks.items()]
@@ -130,9 +133,10 @@ def report(folder: Path, model: Path | None, repeats: int) -> str:
         for recipe in (cases.PRUNED, cases.FINE, cases.COARSE) if name == cases.MINILM else (cases.PRUNED, cases.FINE):
             packed = cases.packed(name, source, recipe, folder)
             unpack(packed.path, plain, force=True)
-            found = measure(packed.path, plain, repeats)
+            asked = jobs(packed.path, plain)
+            found = measure(asked, repeats)
             lines += rows(packed, found)
-            held += verdicts(packed, plain, found)
+            held += verdicts(packed, asked, found)
             imports.append(found["native, 1 thread"]["import_seconds"])
             print("\n".join("  ".join(line) for line in lines[-len(KINDS) :]), flush=True)
     header = ["", "ms", "of fp32 file", "cpu ms", "M weights per cpu s", "peak MiB", "of decoded", "then MiB"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bsexport_runtime
+from bsexport.bench.run import package_bytes
 from bsexport.unpack import unpack
 
 from . import cases, embeddings, results
@@ -73,11 +74,10 @@ def measure(packed: cases.Packed, directory: Path, folder: Path) -> Measured:
     plain = embeddings.session_outputs(embeddings.plain_session(packed.path), inputs)
     decoded = unpack(packed.path, folder / "decoded", force=True)
     summary = packed.report.summary()
-    files = sum((packed.path / name).stat().st_size for name in ("bsexport.json", "model.onnx", "decoded.onnx"))
     return Measured(
         packed=packed,
         of_fp32=summary["of_fp32"],
-        of_fp32_with_graphs=(summary["weights_bytes"] + files) / summary["fp32_bytes"],
+        of_fp32_with_graphs=package_bytes(packed.path) / summary["fp32_bytes"],
         bits=summary["bits_per_weight"],
         entropy=summary["entropy_bits"],
         cosines=embeddings.cosines(hidden, embeddings.torch_outputs(directory, inputs), mask),

@@ -130,7 +130,7 @@ def load(
             stacklevel=2,
         )
     graph = package.read_bytes(PLAIN_GRAPH)
-    options = _own_options(threads) if sess_options is None else sess_options
+    options = own_options(threads) if sess_options is None else sess_options
     arena = decode_arena(package, threads or available_cores())
     try:
         return Session(graph, arena, options, tensors=package.tensors, providers=list(providers), **kwargs)
@@ -162,6 +162,18 @@ def decode_arena(package: Package, threads: int) -> Arena:
             package.release(tensor)
     arena.flags.writeable = False
     return arena
+
+
+def own_options(threads: int | None) -> ort.SessionOptions:
+    """The session options of a load that is given none; threads: of the session, None for onnxruntime's choice."""
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS
+    # Its plan reserves as much address space again as the weights take; nothing is ever put there.
+    options.enable_mem_pattern = False
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    _configure(options)
+    return options
 
 
 def read_tensors(path: str | Path, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
@@ -210,16 +222,6 @@ def _copy(options: ort.SessionOptions, arena: Arena, tensors: Sequence[Tensor]) 
         values.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, int(tensor.dtype)))
     options.add_external_initializers([tensor.name for tensor in tensors], values)
     return arena[:0].copy()
-
-
-def _own_options(threads: int | None) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS
-    # Its plan reserves as much address space again as the weights take; nothing is ever put there.
-    options.enable_mem_pattern = False
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    return options
 
 
 def _configure(options: ort.SessionOptions) -> None:
