@@ -386,3 +386,22 @@ def test_an_output_that_exists(given: Path, tmp_path: Path) -> None:
     assert bsexport(*arguments, "-o", tmp_path / "c").exit_code == 0
     assert bsexport(*arguments, "-o", tmp_path / "c", "--force").exit_code == 0
     assert refused(*arguments, "-o", tmp_path / "c", "--resume").startswith(f"{tmp_path / 'c'}: exists already")
+
+
+# on the device
+
+
+def test_what_points_take_on_a_device(given: Path, tmp_path: Path) -> None:
+    record = swept(
+        *(given / "model.onnx", "--data", given / "data.csv", "--prune", "0,0.5", "--bench", "-o", tmp_path / "c")
+    )
+    points = record["models"][0]["points"]
+    assert len(points) == 3
+    for measured in points:
+        bench = measured["bench"]
+        assert 0 < bench["load_seconds"] < bench["first_answer_seconds"]
+        assert 0 < bench["median_seconds"] <= bench["p95_seconds"]
+    with (tmp_path / "c" / "curve.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["load_seconds"]) for row in rows] == [point["bench"]["load_seconds"] for point in points]
+    assert "latency, ms" in (tmp_path / "c" / "curve.html").read_text()

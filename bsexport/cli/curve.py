@@ -49,6 +49,7 @@ from bsexport.recipe import DEFAULT_STEP, NO_PROTECTION, Recipe
     metavar="GLOB",
     help=f"Tensors not to prune, besides the task head; '{NO_PROTECTION}' prunes the head too. Repeatable.",
 )
+@click.option("--bench", is_flag=True, help="Measure load time, memory and latency of each point, too.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Directory of the curves.  [default: ./NAME-curve]")
 @click.option("--resume", is_flag=True, help="Go on where a killed sweep left off.")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Points at a time.  [default: cores, or workers]")
@@ -98,6 +99,7 @@ def curve(models: tuple[str, ...], **options: Any) -> None:
         asked=asked_of(options, lengths.pop() if len(lengths) == 1 else None),
         batch_size=options["batch_size"],
         out=options["out"] or Path(f"{names(models)[0]}-curve"),
+        bench=options["bench"],
         backend=Backend(options["backend"], options["scheduler"], options["jobs"], options["threads"]),
         resume=options["resume"],
         force=options["force"],

@@ -13,6 +13,13 @@ from bsexport.recipe import step_text
 
 PAGE = "curve.html"
 _SIZES = ("bits_per_weight", "of_fp32", "weights_bytes")
+_BENCH = (
+    ("load, ms", "load_seconds", 1e-3),
+    ("latency, ms", "median_seconds", 1e-3),
+    ("p95, ms", "p95_seconds", 1e-3),
+    ("peak, MiB", "peak_bytes", 2**20),
+    ("steady, MiB", "steady_bytes", 2**20),
+)
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -21,8 +28,9 @@ def write_page(path: Path, record: dict[str, Any]) -> None:
     points = [(model, point) for model in record["models"] for point in model["points"]]
     places = {id(point): index for index, (_, point) in enumerate(points)}
     names = list(points[0][1]["figures"])
+    bench = [label for label, *_ in _BENCH] if "bench" in points[0][1] else []
     data = {
-        "columns": ["model", "pruned", "step", *names, "bits/weight", "of fp32", "bytes", "zeros", "command"],
+        "columns": ["model", "pruned", "step", *names, "bits/weight", "of fp32", "bytes", "zeros", *bench, "command"],
         "points": [_cells(model, point, names) for model, point in points],
         "panels": {
             f"{against}-{index}": [places[id(point)] for point in sorted(line, key=lambda each: each[against])]
@@ -64,6 +72,7 @@ def _cells(model: dict[str, Any], point: dict[str, Any], names: list[str]) -> li
         f"{share:.2%}",
         f"{size:,}",
         zeros,
+        *(f"{point['bench'][key] / unit:.4g}" for _, key, unit in _BENCH if "bench" in point),
         point["command"],
     ]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from bsexport.pipeline import pack
 from bsexport.recipe import Recipe
 from bsexport_runtime.session import load
 
-_KEPT = ("weights_bytes", "of_fp32", "bits_per_weight", "entropy_bits", "eg0_bits", "eg_bits", "sparsity")
+SIZES = ("weights_bytes", "of_fp32", "bits_per_weight", "entropy_bits", "eg0_bits", "eg_bits", "sparsity")
+"""Figures of a package that a point keeps."""
 
 
 @dataclass(frozen=True)
@@ -30,30 +33,36 @@ class Point:
         return f"{self.model}-dense" if self.recipe is None else f"{self.model}-{self.recipe.prune}-{self.recipe.step}"
 
 
+@contextlib.contextmanager
+def packed(model: Prepared, point: Point, threads: int) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The package of a point, while it is needed, and its sizes; there are none of the dense model."""
+    if point.recipe is None:
+        yield model.dense, {}
+        return
+    with tempfile.TemporaryDirectory(prefix="bsexport-") as scratch:
+        package = Path(scratch) / "package"
+        summary = pack(model.source, point.recipe, package, threads=threads).summary()
+        yield package, {name: summary[name] for name in SIZES}
+
+
 def measure_point(model: Prepared, point: Point, threads: int, ticks: Path) -> dict[str, Any]:
     """The figures of a point, as plain values.
 
     ticks: a file that gets a byte for each batch that is done, for whoever shows the progress.
     """
     began = time.perf_counter()
-    sizes: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="bsexport-") as scratch, ticks.open("ab", buffering=0) as tick:
-        package = model.dense
-        if point.recipe is not None:
-            package = Path(scratch) / "package"
-            summary = pack(model.source, point.recipe, package, threads=threads).summary()
-            sizes = {name: summary[name] for name in _KEPT}
-        packed = time.perf_counter()
+    with packed(model, point, threads) as (package, sizes):
+        coded = time.perf_counter()
         session = load(package, threads=threads)
         loaded = time.perf_counter()
+    with ticks.open("ab", buffering=0) as tick:
         statistics = evaluate(session, model.batches, model.measure, lambda examples: tick.write(b"."))
     measured = time.perf_counter()
     figures = {name: asdict(figure) for name, figure in summarise(model.measure, statistics).items()}
-    recipe = point.recipe
     return {
-        "prune": None if recipe is None else recipe.prune,
-        "step": None if recipe is None else recipe.step,
+        "prune": point.recipe and point.recipe.prune,
+        "step": point.recipe and point.recipe.step,
         **sizes,
         "figures": figures,
-        "seconds": {"pack": packed - began, "load": loaded - packed, "evaluate": measured - loaded},
+        "seconds": {"pack": coded - began, "load": loaded - coded, "evaluate": measured - loaded},
     }

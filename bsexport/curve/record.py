@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from bsexport import __version__
+from bsexport.curve.point import SIZES
 
 RECORD, TABLE = "curve.json", "curve.csv"
 FORMAT = "bsexport curve"
 VERSION = 0
 _DEPENDENCIES = ("bsexport-runtime", "onnxruntime", "numpy", "transformers", "tokenizers", "datasets")
-_SIZES = ("weights_bytes", "of_fp32", "bits_per_weight", "entropy_bits", "eg0_bits", "eg_bits", "sparsity")
 
 
 def is_curve(path: Path) -> bool:
@@ -53,13 +53,13 @@ def write_csv(path: Path, record: dict[str, Any]) -> None:
     bench = sorted({key for _, point in points for key in point.get("bench", {})})
     header = ["model", "prune", "step"]
     header += [f"{name}{suffix}" for name in names for suffix in ("", "_low", "_high")]
-    header += [*_SIZES, *bench, "seconds", "command"]
+    header += [*SIZES, *bench, "seconds", "command"]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for name, point in points:
             figures = [point["figures"][each][part] for each in names for part in ("value", "low", "high")]
-            sizes = [point.get(size, "") for size in _SIZES]
+            sizes = [point.get(size, "") for size in SIZES]
             measured = [point.get("bench", {}).get(each, "") for each in bench]
             seconds = f"{sum(point['seconds'].values()):.3f}"
             row = [name, point["prune"], point["step"], *figures, *sizes, *measured, seconds, point["command"]]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bsexport.curve.device import measure_on_device
 from bsexport.curve.findings import findings
 from bsexport.curve.page import PAGE, write_page
 from bsexport.curve.plot import write_plots
@@ -28,6 +29,7 @@ class Settings:
 
     models: as pack takes them. data, split: as tasks.data.read_data takes them. grids: for each model, ratio and step
     of each point. recipe: what all points share. asked: see evaluate. batch_size: examples that run together.
+    bench: whether load time, memory and latency of each point are measured, too.
     out: the directory to appear; resume, force: see working.
     """
 
@@ -40,6 +42,7 @@ class Settings:
     batch_size: int
     out: Path
     backend: Backend
+    bench: bool = False
     resume: bool = False
     force: bool = False
     trust_remote_code: bool = False
@@ -63,8 +66,11 @@ def curve(settings: Settings, progress: Progress = lambda stage, share: None) ->
             for index, grid in enumerate(settings.grids)
             for recipe in (None, *(replace(settings.recipe, prune=prune, step=step) for prune, step in grid))
         ]
-        found = sweep(models, points, working, settings.backend, progress)
-        record = _record(settings, data, models, {point: found[point] for point in points})
+        measured = sweep(models, points, working, settings.backend, progress)
+        found = {point: measured[point] for point in points}
+        if settings.bench:
+            measure_on_device(models, found, working, settings.backend.threads, progress)
+        record = _record(settings, data, models, found)
         folder = working.output
         folder.mkdir()
         write_json(folder / RECORD, record)

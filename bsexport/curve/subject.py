@@ -50,7 +50,7 @@ class Prepared:
     """What measuring a point of a model takes.
 
     name: as curves call it. source: whose weights lie in the dense package. batches, measure: see evaluate.
-    examples: their number. fp32_bytes, weights: of the model. sha256: of all its weights.
+    examples: their number. inputs: names of the graph's. fp32_bytes, weights: of the model. sha256: of all its weights.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Prepared:
     batches: Stored
     measure: Measure
     examples: int
+    inputs: tuple[str, ...]
     weights: int
     fp32_bytes: int
     sha256: str
@@ -91,6 +92,7 @@ def prepare(
         stored,
         made.measure,
         made.count,
+        tuple(subject.inputs),
         summary["weights"],
         summary["fp32_bytes"],
         _digest(report),
