@@ -76,7 +76,8 @@ def prune(weights: Array, limit: Threshold) -> tuple[Array, int]:
     ties = limit.ties
     for target in _chunks(pruned):
         bits = magnitude_bits(target)
-        target[bits < limit.bits] = 0
+        words = target.view(f"u{target.itemsize}")
+        words *= bits >= limit.bits  # assigning through a mask without a pattern takes eight times as long
         if ties:
             equal = np.flatnonzero(bits == limit.bits)[:ties]
             target[equal] = 0

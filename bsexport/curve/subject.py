@@ -42,7 +42,8 @@ class Mapped:
 
     def __call__(self) -> npt.NDArray[Any]:
         """The tensor, mapped."""
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        # Of a Path, memmap would look up at each call where that really is.
+        return np.memmap(str(self.path), self.dtype, "r", self.offset, self.shape)
 
 
 @dataclass(frozen=True)
