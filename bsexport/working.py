@@ -27,7 +27,7 @@ class Working(ABC):
     """The working directory of a run; a context manager. One process of a run enters it, the others use `path`.
 
     Without `resume` it begins anew, and refuses to if there is something to go on from, unless `force`.
-    An exception or a signal leaves that behind; if there is none yet, nothing.
+    An exception or a signal leaves that behind; if there is none yet, nothing. An interrupt gets a note that says so.
     replaceable: whether force may replace what stands at `out`.
     what: what a stopped run leaves to go on from. made: name of the folder to be published. others: names of what
     else it makes, besides run.json and the cache.
@@ -81,6 +81,8 @@ class Working(ABC):
     ) -> None:
         if (self.out.exists() and error is None) or not any(self.left()):
             shutil.rmtree(self.path, ignore_errors=True)
+        elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+            error.add_note(f"{self.path} holds {self.what}: go on with --resume")
         if self._lock is not None:
             os.close(self._lock)
 

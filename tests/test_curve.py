@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import shutil
 import signal
@@ -302,20 +303,36 @@ def test_a_killed_sweep_goes_on_where_it_stopped(given: Path, tmp_path: Path) ->
     assert without_seconds(whole) == without_seconds(resumed)
 
 
-def test_a_terminated_sweep_leaves_no_process(given: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "Aborted!"), (signal.SIGTERM, "Terminated!")])
+def test_a_stopped_sweep_leaves_no_process_and_says_how_to_go_on(
+    given: Path, tmp_path: Path, number: signal.Signals, word: str
+) -> None:
     arguments = [given / "model.onnx", "--data", given / "data.csv", "--prune", "0:0.95:0.001", "--jobs", "2"]
-    process = subprocess.Popen([*COMMAND, *map(str, arguments), "-o", str(tmp_path / "c")], start_new_session=True)
+    command = [*COMMAND, *map(str, arguments), "-o", str(tmp_path / "c")]
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    )
     points = tmp_path / "c.partial" / "points"
     deadline = time.monotonic() + PATIENCE
     while len(list(points.glob("*.json"))) < 3:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    process.terminate()
-    assert process.wait(PATIENCE) == 128 + signal.SIGTERM
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # a terminal sends it to the workers, too
+    else:
+        process.send_signal(number)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + number
+    assert said == f"{word} {tmp_path / 'c.partial'} holds points: go on with --resume\n"
     while subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True).stdout:
         assert time.monotonic() < deadline, "processes of the sweep go on"
         time.sleep(0.1)
     assert len(list(points.glob("*.json"))) >= 3
+    assert names(tmp_path / "c.partial") == ["cache", "models", "points", "run.json", "ticks"]
 
 
 # clusters

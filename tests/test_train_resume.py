@@ -74,16 +74,40 @@ def test_a_killed_run_goes_on_to_the_same_bits(masked: tuple[Path, Path], tmp_pa
     assert not partial.exists()
 
 
-def kill_after(process: subprocess.Popen[bytes], partial: Path, step: int) -> int:
-    """SIGKILL a run as soon as it has sealed the checkpoint of this step; returns the step of the last one."""
+def await_checkpoint(process: subprocess.Popen[Any], partial: Path, step: int) -> None:
+    """Until a run has sealed the checkpoint of this step."""
     end = time.monotonic() + PATIENCE
     while not (partial / f"checkpoint-{step}" / "complete.json").exists():
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.001)
+
+
+def kill_after(process: subprocess.Popen[bytes], partial: Path, step: int) -> int:
+    """SIGKILL a run as soon as it has sealed the checkpoint of this step; returns the step of the last one."""
+    await_checkpoint(process, partial, step)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     sealed = partial.glob("checkpoint-*/complete.json")  # two, if it was about to remove the older
     return max(int(seal.parent.name.removeprefix("checkpoint-")) for seal in sealed)
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "Aborted!"), (signal.SIGTERM, "Terminated!")])
+def test_a_stopped_run_says_how_to_go_on(
+    masked: tuple[Path, Path], tmp_path: Path, number: signal.Signals, word: str
+) -> None:
+    partial = tmp_path / "out.partial"
+    process = subprocess.Popen(
+        [*COMMAND, *options(masked, "-o", tmp_path / "out")],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    )
+    await_checkpoint(process, partial, 5)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + number
+    assert said == f"{word} {partial} holds a checkpoint: go on with --resume\n"
+    assert list(partial.glob("checkpoint-*/complete.json"))
 
 
 def test_a_run_that_was_killed_after_its_last_step_only_finishes(

@@ -30,9 +30,23 @@ class Commands(click.Group):
                 return super().invoke(ctx)
         except (BsexportError, BsexportRuntimeError) as error:
             raise click.ClickException(one_line(error)) from error
-        except KeyboardInterrupt:
-            click.echo("Aborted!", err=True)
+        except KeyboardInterrupt as stop:
+            _say_stopped("Aborted!", stop)
             raise click.exceptions.Exit(INTERRUPTED) from None
+        except SystemExit as stop:
+            if _notes(stop):
+                _say_stopped("Terminated!", stop)
+            raise
+
+
+def _say_stopped(word: str, stop: BaseException) -> None:
+    """One line on stderr: the word, and what the run leaves to go on from."""
+    above = "\n" if sys.stderr.isatty() else ""  # a line of progress may be there
+    click.echo(above + one_line(" ".join([word, *_notes(stop)])), err=True)
+
+
+def _notes(stop: BaseException) -> list[str]:
+    return getattr(stop, "__notes__", [])
 
 
 def _terminate(number: int, frame: object) -> NoReturn:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bsexport.cli.groups import GroupedCommand, GroupedOption
 from bsexport.cli.options import check_installed, echo_json, force_option, json_option, quiet_option, trust_option
@@ -157,6 +158,9 @@ def _settings(ctx: click.Context, options: dict[str, Any]) -> Settings:
         raise click.UsageError("give one of --bf16 and --fp16")
     if options["epochs"] is not None and options["steps"] is not None:
         raise click.UsageError("give one of --epochs and --steps")
+    for name in ("temperature", "distil"):
+        if options["teacher"] is None and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} goes with --teacher")
     rate = _rate_of(options)
     known = [name for parameter in ctx.command.params for name in parameter.opts if name.startswith("--")]
     try:

@@ -34,24 +34,31 @@ class Point:
 
 
 @contextlib.contextmanager
-def packed(model: Prepared, point: Point, threads: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The package of a point, while it is needed, and its sizes; there are none of the dense model."""
+def packed(
+    model: Prepared, point: Point, threads: int, scratch: Path | None = None
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The package of a point, while it is needed, and its sizes; there are none of the dense model.
+
+    scratch: the folder to make it in; None: the system's.
+    """
     if point.recipe is None:
         yield model.dense, {}
         return
-    with tempfile.TemporaryDirectory(prefix="bsexport-") as scratch:
-        package = Path(scratch) / "package"
+    with tempfile.TemporaryDirectory(prefix="bsexport-", dir=scratch) as folder:
+        package = Path(folder) / "package"
         summary = pack(model.source, point.recipe, package, threads=threads).summary()
         yield package, {name: summary[name] for name in SIZES}
 
 
-def measure_point(model: Prepared, point: Point, threads: int, ticks: Path) -> dict[str, Any]:
+def measure_point(
+    model: Prepared, point: Point, threads: int, ticks: Path, scratch: Path | None = None
+) -> dict[str, Any]:
     """The figures of a point, as plain values.
 
-    ticks: a file that gets a byte for each batch that is done, for whoever shows the progress.
+    ticks: a file that gets a byte for each batch that is done, for whoever shows the progress. scratch: see packed.
     """
     began = time.perf_counter()
-    with packed(model, point, threads) as (package, sizes):
+    with packed(model, point, threads, scratch) as (package, sizes):
         coded = time.perf_counter()
         session = load(package, threads=threads)
         loaded = time.perf_counter()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ class Points(Working):
 
     what: ClassVar = "points"
     made: ClassVar = "curve"
-    others: ClassVar = frozenset({"points", "models", "ticks"})
+    others: ClassVar = frozenset({"points", "models", "ticks", "scratch"})
 
     def __init__(self, out: Path, *, resume: bool, force: bool) -> None:
         super().__init__(out, resume=resume, force=force, replaceable=is_curve)
@@ -87,7 +89,7 @@ class Backend:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[None]:
         if self.name == "loky":
-            with joblib.parallel_config("loky"):
+            with _ending_quietly(), joblib.parallel_config("loky"):
                 yield
         elif self.name == "dask":
             with _dask(self.address), joblib.parallel_config("dask"):
@@ -96,6 +98,25 @@ class Backend:
             _ray(self.address)
             with joblib.parallel_config("ray"):
                 yield
+
+
+@contextlib.contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """When a sweep is stopped, joblib warns that tasks are cancelled, and its thread that looks for them ends in a
+    traceback: neither is news to whoever stopped it."""
+    before = threading.excepthook
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        if ended.thread is None or ended.thread.name != "ExecutorManagerThread" or ended.exc_type is not KeyError:
+            before(ended)
+
+    threading.excepthook = hook
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"joblib\.")
+            yield
+    finally:
+        threading.excepthook = before
 
 
 @contextlib.contextmanager
@@ -137,12 +158,15 @@ def sweep(
     todo = [point for point in points if point not in found]
     ticks = working.folder("ticks")
     total = sum(len(models[point.model].batches) for point in todo)
-    with _watching(ticks, total, progress), backend.parallel() as parallel:
-        tasks = (joblib.delayed(_measure)(models[point.model], point, backend.threads, ticks) for point in todo)
+    with _watching(ticks, total, progress), _scratch(working, backend) as scratch, backend.parallel() as parallel:
+        tasks = (
+            joblib.delayed(_measure)(models[point.model], point, backend.threads, ticks, scratch) for point in todo
+        )
         try:
-            for point, figures in parallel(tasks):
-                working.keep(point, figures)
-                found[point] = figures
+            with contextlib.closing(parallel(tasks)) as results:
+                for point, figures in results:
+                    working.keep(point, figures)
+                    found[point] = figures
         except TerminatedWorkerError as error:
             raise ClusterError(
                 "a process that measured a point was killed, as happens where memory runs out; what is done is kept: "
@@ -151,8 +175,24 @@ def sweep(
     return found
 
 
-def _measure(model: Prepared, point: Point, threads: int, ticks: Path) -> tuple[Point, dict[str, Any]]:
-    return point, measure_point(model, point, threads, ticks / point.key)
+def _measure(
+    model: Prepared, point: Point, threads: int, ticks: Path, scratch: Path | None
+) -> tuple[Point, dict[str, Any]]:
+    return point, measure_point(model, point, threads, ticks / point.key, scratch)
+
+
+@contextlib.contextmanager
+def _scratch(working: Points, backend: Backend) -> Iterator[Path | None]:
+    """A folder for the packages of points, since a process that is stopped does not remove its own; another machine's
+    own folder is nearer to it."""
+    if backend.name != "loky":
+        yield None
+        return
+    scratch = working.folder("scratch")
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager
