@@ -30,8 +30,8 @@ PROCESSOR_FILES = frozenset({"preprocessor_config.json", "processor_config.json"
 
 
 def run_text(path: Path, text: str, context: str | None = None) -> dict[str, Any]:
-    """What the package answers to a text: {"labels": ...}, {"tokens": ...}, {"answer": ...}, {"fills": ...} or
-    {"embedding": ...}, by its task, or by its outputs if it was made from an .onnx file.
+    """What the package answers to a text: {"labels": ...}, {"tokens": ...}, {"answer": ...}, {"fills": ...},
+    {"next": ...} or {"embedding": ...}, by its task, or by its outputs if it was made from an .onnx file.
 
     text: for question answering the question. context: the passage to look for its answer in.
     Raises SourceError if the package has no tokenizer, or the text does not suit the task.
@@ -61,6 +61,8 @@ def run_text(path: Path, text: str, context: str | None = None) -> dict[str, Any
         names = tokenizer.convert_ids_to_tokens(encoded["input_ids"][0])
         best = [_labels(logits, config)[0] for logits in outputs["logits"][0]]
         return {"tokens": [{"token": token, **label} for token, label in zip(names, best, strict=True)]}
+    if task == "text-generation":
+        return {"next": _likeliest(tokenizer, outputs["logits"][0, -1])}
     if task == "fill-mask":
         return {"fills": _fills(path, tokenizer, encoded["input_ids"][0], outputs["logits"][0])}
     return {"embedding": _embedding(outputs, encoded.get("attention_mask"))}
@@ -209,7 +211,12 @@ def _fills(path: Path, tokenizer: Any, ids: Array, logits: Array) -> list[dict[s
         raise SourceError(
             f"{path}: fills in a masked word; the text has {places.size}, expected one {tokenizer.mask_token}"
         )
-    scores = _softmax(logits[places[0]])
+    return _likeliest(tokenizer, logits[places[0]])
+
+
+def _likeliest(tokenizer: Any, logits: Array) -> list[dict[str, Any]]:
+    """The best tokens of one place, with their scores."""
+    scores = _softmax(logits)
     best = np.argsort(-scores, kind="stable")[:TOP]
     return [{"token": tokenizer.decode([index]), "score": float(scores[index])} for index in best]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import bsexport, refused
-from hf_models import LABELS, WORDS, save_bert, save_tokenizer, save_vit
+from hf_models import LABELS, WORDS, save_bert, save_gpt2, save_tokenizer, save_vit
 
 pytest.importorskip("datasets", reason="NOT TESTED: measuring needs datasets")
 pytest.importorskip("joblib", reason="NOT TESTED: measuring needs joblib")
@@ -174,6 +174,20 @@ def test_images_in_folders(tmp_path: Path) -> None:
     found = measured(package, tmp_path / "images", "--batch-size", 5)
     assert 0 < right < 24
     assert values(found)["accuracy"] == right / 24
+
+
+def test_causal_language_modelling(tmp_path: Path) -> None:
+    package, plain = packed(save_gpt2(tmp_path / "model"))
+    (tmp_path / "text.txt").write_text(words(0, 400))
+    found = values(measured(package, tmp_path / "text.txt", "--max-length", 20))
+    model = transformers.AutoModelForCausalLM.from_pretrained(plain).eval()
+    ids = [WORDS.index(word) for word in words(0, 400).split()]
+    losses = []
+    with torch.no_grad():
+        for start in range(0, len(ids) - 17, 18):  # [CLS] and [SEP] stand in each block, too
+            block = torch.tensor([[2, *ids[start : start + 18], 3]])
+            losses.append(float(model(input_ids=block, labels=block).loss))
+    assert found["perplexity"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
 
 
 NEXT = """

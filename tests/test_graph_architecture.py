@@ -25,6 +25,8 @@ from bsexport.graph.export import export
         ("RobertaForTokenClassification", "token-classification"),
         ("MPNetForQuestionAnswering", "question-answering"),
         ("BertForMaskedLM", "fill-mask"),
+        ("GPT2LMHeadModel", "text-generation"),
+        ("LlamaForCausalLM", "text-generation"),
         ("ViTForImageClassification", "image-classification"),
     ],
 )
@@ -39,7 +41,7 @@ def test_task_of_the_configuration(architecture: str, task: str) -> None:
         None,
         [],
         ["BertForPreTraining"],
-        ["GPT2LMHeadModel"],
+        ["GPT2DoubleHeadsModel"],
         ["T5ForConditionalGeneration"],
         ["BertModel", "BertForMaskedLM"],
         "BertModel",

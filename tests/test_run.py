@@ -54,6 +54,21 @@ def test_text_classification(packages: Path) -> None:
     assert {entry["label"] for entry in got} == set(hf_models.LABELS)
 
 
+def test_the_next_token(tmp_path: Path) -> None:
+    hf_models.save_gpt2(tmp_path / "model")
+    pack(open_source(str(tmp_path / "model")), Recipe(), tmp_path / "package")
+    unpack(tmp_path / "package", tmp_path / "back")
+    model = hf_models.transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back").eval()
+    tokenizer = hf_models.transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
+    encoded = tokenizer(TEXT, return_tensors="pt")
+    encoded.pop("token_type_ids")
+    with hf_models.torch.no_grad():
+        expected = model(**encoded).logits[0, -1].softmax(-1).topk(5)
+    got = run_text(tmp_path / "package", TEXT)["next"]
+    assert [entry["token"] for entry in got] == [tokenizer.decode([index]) for index in expected.indices.tolist()]
+    np.testing.assert_allclose([entry["score"] for entry in got], expected.values.numpy(), atol=1e-5)
+
+
 def test_token_classification(packages: Path) -> None:
     expected = pipeline(packages, "token-classification")(TEXT, ignore_labels=[])
     got = run_text(packages / "token-classification", TEXT)["tokens"]

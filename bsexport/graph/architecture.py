@@ -20,6 +20,7 @@ TASKS = {
     "token-classification": "AutoModelForTokenClassification",
     "question-answering": "AutoModelForQuestionAnswering",
     "fill-mask": "AutoModelForMaskedLM",
+    "text-generation": "AutoModelForCausalLM",
     "image-classification": "AutoModelForImageClassification",
 }
 """Pipeline task that can be packed -> the transformers class that builds a model for it."""
@@ -29,12 +30,14 @@ SUFFIXES = {
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "ForMaskedLM": "fill-mask",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
     "ForImageClassification": "image-classification",
     "Model": "feature-extraction",
 }
 """How a class named in config.architectures ends -> its task."""
 
-_NOT_BARE = ("LMHeadModel", "DoubleHeadsModel", "MTModel")
+_NOT_BARE = ("DoubleHeadsModel", "MTModel")
 """Classes that end as a bare model's, and have a head that no task here keeps."""
 
 _INSTEAD = "export the model to ONNX yourself and give the .onnx file"

@@ -28,14 +28,11 @@ TASKS: dict[str, type[Task]] = {
 
 AUTO_CLASSES = {
     **architecture.TASKS,
-    CausalLanguageModelling.name: "AutoModelForCausalLM",
     Translation.name: "AutoModelForSeq2SeqLM",
 }
 """Pipeline's name -> the transformers class that builds a model for it."""
 
 _SUFFIXES = {
-    "ForCausalLM": CausalLanguageModelling.name,
-    "LMHeadModel": CausalLanguageModelling.name,
     "ForConditionalGeneration": Translation.name,
     "MTModel": Translation.name,
     **architecture.SUFFIXES,
