@@ -350,7 +350,9 @@ def test_on_a_dask_cluster_of_two_processes(given: Path, tmp_path: Path) -> None
         result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         assert result.returncode == 0, result.stderr
         took_part = client.run(lambda: "bsexport.curve.point" in sys.modules)
+        needed = client.run(lambda: [name for name in ("torch", "transformers", "datasets") if name in sys.modules])
     assert list(took_part.values()) == [True, True]
+    assert list(needed.values()) == [[], []]
     there = without_seconds(json.loads(result.stdout))
     assert there == without_seconds(swept(*arguments, "-o", tmp_path / "here"))
 

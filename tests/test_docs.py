@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
+from command_line import bsexport
 
 from bsexport.cli import main
 from bsexport.cli.docs import cli_page, help_texts
 
-PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "cli.md"
 
 
 def test_the_page_is_not_stale() -> None:
@@ -46,3 +50,28 @@ def test_every_option_has_help() -> None:
         assert all(option.help and option.help[0].isupper() for option in options), name
         page = dict(help_texts(main, "bsexport"))[f"bsexport {name}"]
         assert all(spelling in page for option in options for spelling in option.opts), name
+
+
+def commands(page: Path) -> list[str]:
+    """What a page's consoles run."""
+    consoles = re.findall(r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [line.removeprefix("$ ") for console in consoles for line in console.splitlines() if line.startswith("$ ")]
+
+
+def test_the_commands_of_measuring_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for needed in ("datasets", "joblib", "matplotlib", "scipy"):
+        pytest.importorskip(needed, reason=f"NOT TESTED: measuring needs {needed}")
+    from hf_models import LABELS, save_bert
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("my-model", "normal-model", "sparse-model"):
+        save_bert(tmp_path / name, "text-classification")
+    assert bsexport("pack", "my-model").exit_code == 0
+    with Path("test.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *((f"the film was {label}", label) for label in 20 * LABELS)])
+    Path("reviews.txt").write_text("the film was fine\nwho wrote it\n")
+    run = commands(DOCS / "measuring.md")
+    assert {command.split()[1] for command in run} == {"curve", "evaluate", "bench", "stats"}
+    for command in run:
+        result = bsexport(*shlex.split(command)[1:])
+        assert result.exit_code == 0, f"{command}\n{result.output}"
