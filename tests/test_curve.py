@@ -345,9 +345,9 @@ def test_on_a_dask_cluster_of_two_processes(given: Path, tmp_path: Path) -> None
         distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        on_it = ["--backend", "dask", "--scheduler", cluster.scheduler_address, "-o", tmp_path / "there"]
+        on_it = ["--backend", "dask", "--scheduler", cluster.scheduler_address, "-o", "there"]
         command = [*COMMAND, *map(str, [*arguments, *on_it, "--json"])]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
         assert result.returncode == 0, result.stderr
         took_part = client.run(lambda: "bsexport.curve.point" in sys.modules)
         needed = client.run(lambda: [name for name in ("torch", "transformers", "datasets") if name in sys.modules])

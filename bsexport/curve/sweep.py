@@ -44,8 +44,8 @@ class Points(Working):
         yield self.path / "points"
 
     def folder(self, name: str) -> Path:
-        """A folder in it, made if it is not there."""
-        folder = self.path / name
+        """A folder in it, made if it is not there; absolute, since workers may stand elsewhere."""
+        folder = (self.path / name).absolute()
         folder.mkdir(exist_ok=True)
         return folder
 

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from bsexport.backslash import Constraint, Epsilon, Rate, Weight, attach
+from bsexport.quiet import quiet
 
 from . import cases, results
 
@@ -49,7 +50,8 @@ class Run:
     """A model in training, with all that its optimizer remembers."""
 
     def __init__(self, directory: Path) -> None:
-        self.model: Any = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=2).train()
+        with quiet():
+            self.model: Any = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=2).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
         self.before = {name: value.clone() for name, value in self.model.state_dict().items()}
 
