@@ -25,6 +25,9 @@ MODELS = {
 }
 """Table 4, sentiment: (FL, EG, HM, accuracy) of normal training and of BackSlash."""
 
+SHAPES = {"BERT": ("1.36", "0.26"), "GPT-2": ("1.54", "-"), "Llama-3": ("1.26", "-")}
+"""Shape of the weights before and after BackSlash, where the text gives it."""
+
 SETS = {
     "IMDB": ((7.31, 5.47, 93.63), (2.64, 2.42, 92.59)),
     "Enron-Spam": ((7.31, 5.47, 99.65), (2.42, 2.19, 98.96)),
