@@ -47,5 +47,9 @@ class ClusterError(BsexportError):
     """The cluster to work on cannot be reached, or lacks a library."""
 
 
+class ReproduceError(BsexportError):
+    """An experiment cannot be run, or its folder holds another one."""
+
+
 class VerifyError(BsexportError):
     """A package does not hold what it should: a checksum, a block or a weight is wrong."""

@@ -427,7 +427,7 @@ def test_others_may_read_what_comes_out_and_the_next_command_is_named(bert: Path
     os.umask(mask := os.umask(0))
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir() if file.is_file()} == {0o666 & ~mask}
     last = result.stdout.splitlines()[-1]
-    assert last == f"next: bsexport pack {tmp_path / 'out'} --prune 0.5 --step 0.00390625"
+    assert last == f"next: bsexport pack {tmp_path / 'out'} --prune 0.5 --step 2^-8"
 
 
 def test_a_target_out_of_reach_says_how_near_it_came(bert: Path, data: Path, tmp_path: Path) -> None:

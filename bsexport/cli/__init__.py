@@ -11,6 +11,7 @@ from bsexport.cli.evaluate import evaluate
 from bsexport.cli.group import Commands, one_line_warnings
 from bsexport.cli.inspect import inspect
 from bsexport.cli.pack import pack
+from bsexport.cli.reproduce import reproduce
 from bsexport.cli.run import run
 from bsexport.cli.stats import stats
 from bsexport.cli.train import train
@@ -43,5 +44,5 @@ def main() -> None:
     """
 
 
-for command in (train, stats, pack, run, unpack, inspect, verify, evaluate, curve, bench):
+for command in (train, stats, pack, run, unpack, inspect, verify, evaluate, curve, bench, reproduce):
     main.add_command(command)

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from bsexport.reproduce import paper
 from bsexport.stats.figures import Figures, Stats
 from bsexport.stats.run import stats
 from bsexport.stats.source import open_weights
@@ -18,17 +19,16 @@ HEADER = ["", "shape", "FL", "Huffman", *(f"EG{k}" for k in ORDERS), "entropy", 
 NOT_GIVEN = "-"
 LABELS = {"moments": "generalized Gaussian", "laplace": "Laplace", "gaussian": "Gaussian"}
 
-PAPER = {
-    "paper: BERT": ("1.36", "10", "5.47", "7.31"),
-    "paper: GPT-2": ("1.54", "11", "5.73", "7.78"),
-    "paper: Llama-3 1B": ("1.26", "10", "4.43", "5.49"),
-    "paper: Gemma-2 2B": (NOT_GIVEN, "11", "3.95", "4.45"),
-    "paper: BERT, BackSlash": ("0.26", "10", "2.42", "2.64", "3.16", "3.74", "4.42", "5.17"),
-    "paper: GPT-2, BackSlash": (NOT_GIVEN, "11", "2.25", "2.46", "3.05", "3.70", "4.40", "5.19"),
-    "paper: Llama-3 1B, BackSlash": (NOT_GIVEN, "10", "1.66", "1.72", "2.47", "3.26", "4.12", "5.03"),
-    "paper: Gemma-2 2B, BackSlash": (NOT_GIVEN, "11", "1.15", "1.16", "2.10", "3.06", "4.02", "5.01"),
-}
-"""Shape, FL, Huffman and EG from order 0 on."""
+
+def of_the_paper() -> dict[str, tuple[str, ...]]:
+    """Shape, FL, Huffman and EG from order 0 on, of each model before and after."""
+    rows = {}
+    for model, ((fixed, eg0, huffman, _), (fixed_after, _, huffman_after, _)) in paper.MODELS.items():
+        before, after = paper.SHAPES.get(model, (NOT_GIVEN, NOT_GIVEN))
+        rows[f"paper: {model}"] = (before, str(fixed), f"{huffman:.2f}", f"{eg0:.2f}")
+        orders = (f"{bits:.2f}" for bits in paper.EG_ORDERS[model])
+        rows[f"paper: {model}, BackSlash"] = (after, str(fixed_after), f"{huffman_after:.2f}", *orders)
+    return rows
 
 
 def report(name: str, directory: Path) -> str:
@@ -36,7 +36,7 @@ def report(name: str, directory: Path) -> str:
     model = open_weights(str(directory))
     found = {ratio: stats(model, replace(model.recipe, prune=ratio)) for ratio in RATIOS}
     rows = [row(f"{name}, pruned {ratio:.0%}" if ratio else name, figures) for ratio, figures in found.items()]
-    paper = [[label, *given, *[NOT_GIVEN] * (len(HEADER) - 1 - len(given))] for label, given in PAPER.items()]
+    paper = [[label, *given, *[NOT_GIVEN] * (len(HEADER) - 1 - len(given))] for label, given in of_the_paper().items()]
     fits = whole(found[0.0]).fits
     lost = ", ".join(f"{fit.divergence:.4f} for the {LABELS[key]}" for key, fit in fits.items() if key in LABELS)
     losses = f"An ideal code made for a fit to {name} would lose, in bits/weight: {lost}."

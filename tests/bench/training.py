@@ -1,36 +1,28 @@
 """BackSlash against its rivals on a real task: `python -m tests.bench.training --help`.
 
-Each run trains with `bsexport train`, packs with `bsexport pack`, and counts the right answers of what the runtime
-decodes. It ends in a file of figures of its own, so that a study goes on where it was stopped: a run that has its file
-is not run again. The tables in docs/results.md are made of the files.
+Each run trains with `bsexport train` and is measured with `bsexport curve`. It ends in a file of figures of its own, so
+that a study goes on where it was stopped: a run that has its file is not run again. The tables in docs/results.md are
+made of the files.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
-from transformers import AutoTokenizer
-
-import bsexport_runtime
 
 from . import results
 
 RUNS = Path(__file__).parents[2] / "docs" / "training"
 STEPS, SETTLE, BATCH, LENGTH, LEARNING_RATE = 1000, 250, 8, 128, "2e-4"
 FINE, COARSE = "2^-8", "2^-5"
-EVALUATED_TOGETHER = 32
-CONFIDENCE = 1.96  # standard deviations: 95%
 
 
 def settled(*options: str) -> tuple[str, ...]:
@@ -43,29 +35,34 @@ def at(share: str, *options: str) -> tuple[str, ...]:
 
 
 PAPER = ("--form", "decoupled", "--shape", "global", "--epsilon", "1")
+ADAM = ("--metric", "adam", "--shape", "global")
 EXTRAS = ("--teacher", "{normal}", "--round")
 ROWS: dict[str, tuple[str, ...]] = {
     "normal": ("--form", "none"),
-    "backslash-80": at("0.8"),
-    "gradual-80": at("0.8", "--form", "gradual"),
-    "oneshot-80": at("0.8", "--form", "oneshot"),
-    "backslash-90": at("0.9"),
-    "gradual-90": at("0.9", "--form", "gradual"),
-    "oneshot-90": at("0.9", "--form", "oneshot"),
+    **{
+        f"{name}-{share}": at(f"0.{share[0]}", *options)
+        for share in ("80", "90")
+        for name, options in {
+            "backslash": (),
+            "backslash-adam": ADAM,
+            "gradual": ("--form", "gradual"),
+            "oneshot": ("--form", "oneshot"),
+            "backslash-taught": EXTRAS,
+            "backslash-adam-taught": (*ADAM, *EXTRAS),
+            "gradual-taught": ("--form", "gradual", *EXTRAS),
+            "oneshot-taught": ("--form", "oneshot", *EXTRAS),
+        }.items()
+    },
     **{f"paper-pull-{pull}": settled("--pull", pull, *PAPER) for pull in ("0.25", "0.5", "1", "2")},
     **{f"l{shape}": settled("--pull", "1", "--shape", shape) for shape in ("0.5", "1", "2")},
     "dggr": settled("--pull", "1"),
-    "backslash-80-adam": at("0.8", "--metric", "adam", "--shape", "global"),
-    "backslash-90-adam": at("0.9", "--metric", "adam", "--shape", "global"),
-    **{
-        f"{name}-{share}-taught": at(f"0.{share[0]}", "--form", form, *EXTRAS)
-        for share in ("80", "90")
-        for name, form in (("backslash", "proximal"), ("gradual", "gradual"), ("oneshot", "oneshot"))
-    },
     "bits-2": settled("--target-bits", "1.9", "--step", COARSE),
     "bits-1": settled("--target-bits", "0.95", "--step", COARSE),
 }
 """Name of a run -> options of `bsexport train`; {normal} is the directory of the normal run of its seed."""
+
+
+Measured = tuple[dict[str, Any], dict[str, Any]]  # the figures of a run, and those of one of its points
 
 
 @dataclass(frozen=True)
@@ -78,16 +75,17 @@ class Data:
     limit: int | None
 
 
-def points(name: str) -> list[tuple[str, str]]:
-    """The pruning ratios and steps at which a run is measured."""
+def grid(name: str) -> tuple[str, str]:
+    """The pruning ratios and the step at which a run is measured."""
     if name.startswith("bits"):
-        return [("0", COARSE)]
-    share = "0.9" if "90" in name else "0.8"
-    return [("0", FINE), (share, FINE), *([("0.9", FINE), ("0", COARSE)] if name == "normal" else [])]
+        return "0", COARSE
+    if name == "normal":
+        return "0,0.8,0.9", FINE
+    return f"0,{'0.9' if '90' in name else '0.8'}", FINE
 
 
 def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, Any]:
-    """Train one run, pack it at its points and evaluate; its figures."""
+    """Train one run and measure it; its figures."""
     folder = work / f"{data.name}-{name}-{seed}"
     if not (folder / "backslash.json").is_file():
         normal = work / f"{data.name}-normal-{seed}"
@@ -99,7 +97,14 @@ def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, 
             *("--seed", str(seed), *options, *resume),
         )
     record = json.loads((folder / "backslash.json").read_text())
-    measured = [evaluate(folder, prune, step, data) for prune, step in points(name)]
+    ratios, step = grid(name)
+    limit = [] if data.limit is None else ["--limit", str(data.limit)]
+    curve = folder.with_name(f"{folder.name}-curve")
+    measured = bsexport(
+        *("curve", str(folder), "--data", str(data.test), *limit, "--prune", ratios, "--step", step),
+        *("-o", str(curve), "--force", "--json"),
+    )
+    found = json.loads(measured)
     return {
         "run": name,
         "seed": seed,
@@ -109,40 +114,10 @@ def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, 
         "rate": record["rate"],
         "model": record["model"],
         "versions": record["versions"],
-        "final": record["final"],
-        "points": measured,
+        "taking_part": record["final"]["taking_part"],
+        "examples": found["examples"],
+        "points": found["models"][0]["points"],
     }
-
-
-def evaluate(folder: Path, prune: str, step: str, data: Data) -> dict[str, Any]:
-    """Pack at a pruning ratio and a step, and count the right answers of a session of the runtime."""
-    with tempfile.TemporaryDirectory() as scratch:
-        package = Path(scratch) / "package"
-        done = bsexport("pack", str(folder), "--prune", prune, "--step", step, "-o", str(package), "--json")
-        packed = json.loads(done)
-        right, count = count_right(package, data)
-    keys = ("weights_bytes", "of_fp32", "bits_per_weight", "entropy_bits", "sparsity")
-    figures = {key: packed[key] for key in keys if key in packed}
-    return {"prune": prune, "step": step, "right": right, "count": count, **figures}
-
-
-def count_right(package: Path, data: Data) -> tuple[int, int]:
-    """How many texts of the test set are classified rightly, of how many; texts of like length are run together."""
-    tokenizer = AutoTokenizer.from_pretrained(package)
-    session = bsexport_runtime.load(package)
-    names = {each.name for each in session.get_inputs()}
-    rows = pandas.read_csv(data.test)
-    if data.limit is not None:
-        rows = rows.sample(min(data.limit, len(rows)), random_state=0)
-    encoded = [tokenizer(text, truncation=True, max_length=LENGTH) for text in rows["text"]]
-    order = np.argsort([len(each["input_ids"]) for each in encoded], kind="stable")
-    right, labels = 0, rows["label"].to_numpy()
-    for start in range(0, len(order), EVALUATED_TOGETHER):
-        batch = order[start : start + EVALUATED_TOGETHER]
-        padded = tokenizer.pad([encoded[index] for index in batch], return_tensors="np")
-        (logits,) = session.run(["logits"], {name: padded[name] for name in names})
-        right += int((logits.argmax(1) == labels[batch]).sum())
-    return right, len(order)
 
 
 def bsexport(*arguments: str) -> str:
@@ -152,47 +127,42 @@ def bsexport(*arguments: str) -> str:
     return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The interval of 95% confidence of a share of so many texts (Wilson 1927)."""
-    spread = CONFIDENCE**2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = CONFIDENCE * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return middle - half, middle + half
-
-
 def report(found: Iterable[dict[str, Any]]) -> str:
     """The table of all runs and points, with the mean of a run's seeds.
 
     All are evaluated on the same texts: the interval says what those leave open, the range of the seeds the rest.
     """
-    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
-    finals: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[Measured]] = {}
     for each in found:
         for point in each["points"]:
-            key = (each["data"], each["run"], point["prune"], point["step"])
-            groups.setdefault(key, []).append(point)
-            finals.setdefault(key, []).append(each["final"])
-    rows = []
-    for key, measured in groups.items():
-        shares = [point["right"] / point["count"] for point in measured]
-        low, high = wilson(float(np.mean(shares)), measured[0]["count"])
-        shape = np.mean([final["taking_part"]["shape"] for final in finals[key]])
-        mean = {name: np.mean([point[name] for point in measured]) for name in ("bits_per_weight", "entropy_bits")}
-        rows.append(
-            [
-                f"{key[0]}, {key[1]}",
-                f"{float(key[2]):.0%}",
-                key[3],
-                f"{np.mean(shares):.2%}",
-                f"{low:.1%}-{high:.1%}",
-                f"{len(shares)}: {min(shares):.1%}-{max(shares):.1%}" if len(shares) > 1 else "1",
-                f"{shape:.3f}",
-                f"{mean['entropy_bits']:.3f}",
-                f"{mean['bits_per_weight']:.3f}",
-            ]
-        )
-    header = ["run", "pruned", "step", "accuracy", "95%", "seeds", "shape", "entropy", "bits/weight"]
-    return results.table(header, rows)
+            groups.setdefault((each["data"], each["run"], str(point["prune"]), str(point["step"])), []).append(
+                (each, point)
+            )
+    header = ["run", "pruned", "step", "accuracy", "95%", "seeds", "shape", "entropy", "EG-0", "best EG", "bits/weight"]
+    return results.table(header, [_row(*key, measured) for key, measured in groups.items() if key[2] != "None"])
+
+
+def _row(
+    data: str, name: str, prune: str, step: str, measured: list[tuple[dict[str, Any], dict[str, Any]]]
+) -> list[str]:
+    figures = [point["figures"]["accuracy"] for _, point in measured]
+    value, low, high = (float(np.mean([figure[part] for figure in figures])) for part in ("value", "low", "high"))
+    seeds = [figure["value"] for figure in figures]
+    sizes = [
+        float(np.mean([point[size] for _, point in measured]))
+        for size in ("entropy_bits", "eg0_bits", "eg_bits", "bits_per_weight")
+    ]
+    shape = np.mean([each["taking_part"]["shape"] for each, _ in measured])
+    return [
+        f"{data}, {name}",
+        f"{float(prune):.0%}",
+        f"{float(step):.4g}",
+        f"{value:.2%}",
+        f"{low:.1%}-{high:.1%}",
+        f"{len(seeds)}: {min(seeds):.1%}-{max(seeds):.1%}" if len(seeds) > 1 else "1",
+        f"{shape:.3f}",
+        *(f"{size:.3f}" for size in sizes),
+    ]
 
 
 def read_runs() -> list[dict[str, Any]]:
