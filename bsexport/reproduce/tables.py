@@ -9,6 +9,7 @@ from typing import Any
 from bsexport.reproduce import paper
 from bsexport.reproduce.runs import IMDB, SHAPES, Laboratory
 from bsexport.reproduce.sets import NEXT_TOKEN
+from bsexport.source import default_name
 
 NOTHING = "-"
 LANGUAGE_MODEL = "language model"
@@ -177,7 +178,7 @@ def _first(laboratory: Laboratory) -> str:
 def _note(laboratory: Laboratory) -> str:
     """What of a run differs from the paper, which does not state optimizer, learning rate, batch and epochs."""
     profile = laboratory.profile
-    models = ", ".join(f"{name}: {model}" for name, model in profile.models.items())
+    models = ", ".join(f"{name}: {default_name(model)}" for name, model in profile.models.items())
     limit = "all" if profile.limit is None else f"{profile.limit:,}"
     return (
         f"Profile {profile.name}, seed {laboratory.seed}: {models}; {' '.join(profile.training)}, {profile.max_length} "
