@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from bsexport.errors import SourceError
 from bsexport.evaluate.answers import best_span
+from bsexport.evaluate.likeness import mean_states
 from bsexport.quiet import quiet
 from bsexport_runtime.package import Package
 from bsexport_runtime.session import Session, load
@@ -224,9 +225,7 @@ def _likeliest(tokenizer: Any, logits: Array) -> list[dict[str, Any]]:
 def _embedding(outputs: dict[str, Array], mask: Array | None) -> dict[str, Any]:
     """The mean over the tokens that the mask counts."""
     hidden = outputs["last_hidden_state"] if "last_hidden_state" in outputs else next(iter(outputs.values()))
-    states = hidden[0].reshape(-1, hidden.shape[-1])
-    counted = states if mask is None or len(mask[0]) != len(states) else states[np.asarray(mask[0], bool)]
-    mean = counted.mean(axis=0)
+    (mean,) = mean_states(hidden, None if mask is None else np.asarray(mask, bool))
     return {
         "pooling": "mean",
         "dimensions": int(mean.size),

@@ -29,16 +29,19 @@ class Working(ABC):
     Without `resume` it begins anew, and refuses to if there is something to go on from, unless `force`.
     An exception or a signal leaves that behind; if there is none yet, nothing. An interrupt gets a note that says so.
     replaceable: whether force may replace what stands at `out`.
-    what: what a stopped run leaves to go on from. made: name of the folder to be published. others: names of what
-    else it makes, besides run.json and the cache.
+    command: whose it is, as run.json says. what: what a stopped run leaves to go on from. made: name of the folder to
+    be published. others: names of what else it makes, besides run.json and the cache.
     Raises OutputError if `out` exists and may not be replaced, or another process works there.
     """
 
+    command: ClassVar[str]
     what: ClassVar[str]
     made: ClassVar[str]
     others: ClassVar[frozenset[str]]
 
     def __init__(self, out: Path, *, resume: bool, force: bool, replaceable: Callable[[Path], bool]) -> None:
+        if out.name in ("", ".."):
+            raise OutputError(f"{out}: is no name for an output; choose another place with -o")
         self.out = out
         self.path = out.with_name(out.name + PARTIAL)
         self._resume, self._force = resume, force
@@ -55,14 +58,14 @@ class Working(ABC):
     def check(self) -> None:
         """Raise OutputError if the run may not begin, or there is none to resume."""
         self._check()
+        if self.path.is_dir() and not self._is_ours():
+            raise OutputError(f"{self.path}: was not made by this command; remove it, or choose another place with -o")
         if self._resume and not self.path.is_dir():
             raise OutputError(f"{self.path}: no such folder, so there is no run to resume; leave out --resume")
         if not self._resume and not self._force and any(self.left()):
             raise OutputError(
                 f"{self.path}: holds {self.what} of an unfinished run; go on with --resume, or begin anew with --force"
             )
-        if self.path.is_dir() and not self._is_ours():
-            raise OutputError(f"{self.path}: was not made by this command; remove it, or choose another place with -o")
 
     def __enter__(self) -> Self:
         self.check()
@@ -101,7 +104,7 @@ class Working(ABC):
 
         Raises ResumeError if they differ.
         """
-        run = json.loads(json.dumps(run))
+        run = json.loads(json.dumps({"command": self.command, **run}))
         path = self.path / _RUN
         if self._resume and path.is_file():
             for key, began, now in _differences(json.loads(path.read_text(encoding="utf-8")), run):
@@ -122,8 +125,14 @@ class Working(ABC):
 
     def _is_ours(self) -> bool:
         """Whether it is empty, or holds what a run leaves."""
-        there = {each.name for each in self.path.iterdir()}
-        return (self.path / _RUN).is_file() or there <= {self.cache.name, self.made, *self.others}
+        path = self.path / _RUN
+        if not path.is_file():
+            return {each.name for each in self.path.iterdir()} <= {self.cache.name, self.made, *self.others}
+        try:
+            began = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(began, dict) and began.get("command") == self.command
 
 
 def _differences(began: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -424,3 +424,61 @@ def test_what_points_take_on_a_device(given: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [float(row["load_seconds"]) for row in rows] == [point["bench"]["load_seconds"] for point in points]
     assert "latency, ms" in (tmp_path / "c" / "curve.html").read_text()
+
+
+def test_device_figures_are_those_that_were_asked_for(given: Path, tmp_path: Path) -> None:
+    """A run that goes on without --bench shows no figures of it, also where a stopped one had some."""
+    arguments = (given / "model.onnx", "--data", given / "data.csv", "--prune", "0,0.5", "-o", tmp_path / "c")
+    process = subprocess.Popen([*COMMAND, *map(str, arguments), "--jobs", "1", "--bench"])
+    points = tmp_path / "c.partial" / "points"
+    deadline = time.monotonic() + PATIENCE
+    while not any('"bench"' in path.read_text() for path in points.glob("*.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    record = swept(*arguments, "--resume")
+    assert not any("bench" in point for point in record["models"][0]["points"])
+
+
+# working directories
+
+
+def test_what_another_command_left_is_not_touched(given: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "c.partial"
+    for content in ('{"command": "train"}', "{}", "no json"):
+        partial.mkdir()
+        (partial / "run.json").write_text(content)
+        (partial / "thesis.txt").write_text("mine")
+        for more in ((), ("--resume",), ("--force",)):
+            line = refused("curve", given / "model.onnx", "--data", given / "data.csv", "-o", tmp_path / "c", *more)
+            assert line == f"{partial}: was not made by this command; remove it, or choose another place with -o"
+        assert names(partial) == ["run.json", "thesis.txt"]
+        shutil.rmtree(partial)
+
+
+def test_a_model_that_changed_is_another_run(given: Path, tmp_path: Path) -> None:
+    """Also where its weights are the same: here its classes are others."""
+    for name in names(given):
+        shutil.copy(given / name, tmp_path / name)
+    points = tmp_path / "c.partial" / "points"
+    arguments = (tmp_path / "model.onnx", "--data", tmp_path / "data.csv", "--prune", "0:0.95:0.01", "--jobs", "1")
+    process = subprocess.Popen([*COMMAND, *map(str, arguments), "-o", str(tmp_path / "c")])
+    deadline = time.monotonic() + PATIENCE
+    while not list(points.glob("*.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": dict(enumerate(reversed(LABELS)))}))
+    line = refused("curve", *arguments, "-o", tmp_path / "c", "--resume")
+    assert line.startswith(f"{tmp_path / 'c.partial'}: was begun with models ")
+
+
+def test_usage(given: Path, tmp_path: Path) -> None:
+    model = ("curve", given / "model.onnx", "--data", given / "data.csv")
+    for wrong in (("--backend", "dask"), ("--backend", "dask", "--scheduler", "x", "--jobs", 2), ("--jobs", 0)):
+        assert bsexport(*model, *wrong).exit_code == 2, wrong
+    assert refused(*model, "--seed", -1) == "seed is -1, expected at least 0"
+    assert refused(*model, "--max-length", 0) == "max_length is 0, expected at least 1".replace("_", "-")
+    assert refused(*model, "-o", ".") == ".: is no name for an output; choose another place with -o"

@@ -274,3 +274,47 @@ def test_a_model_of_another_kind(classifier: Path, tmp_path: Path) -> None:
     assert refused("evaluate", classifier, "--data", rows, "--task", "question-answering") == (
         f"{classifier}: gives logits, but question-answering has start_logits; choose another --task"
     )
+
+
+UNMASKED = """
+<ir_version: 8, opset_import: ["" : 17]>
+unmasked (int64[batch, sequence] input_ids) => (float[batch, 3] logits) <int64[1] middle = {1}> {
+  states = Gather (table, input_ids)
+  logits = ReduceSum <keepdims = 0> (states, middle)
+}
+"""
+
+
+def test_a_graph_without_a_mask_sees_no_padding(tmp_path: Path) -> None:
+    """Answers are those of one text at a time, however texts are put together."""
+    model = parser.parse_model(UNMASKED)
+    table = np.random.default_rng(3).normal(size=(len(WORDS), 3)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+    save_tokenizer(tmp_path / "model")
+    save(model, tmp_path / "model" / "sum.onnx")
+    package = tmp_path / "package"
+    assert bsexport("pack", tmp_path / "model" / "sum.onnx", "--keep", "table", "-o", package).exit_code == 0
+    rows = [{"text": words(index, 1 + index % 9), "label": index % 3} for index in range(60)]
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    ids = [[2, *(WORDS.index(word) for word in row["text"].split()), 3] for row in rows]
+    right = np.mean([table[each].sum(0).argmax() == row["label"] for each, row in zip(ids, rows, strict=True)])
+    for size in (1, 16, 200):
+        assert values(measured(package, data, "--batch-size", size))["accuracy"] == pytest.approx(right)
+
+
+def test_heads_that_have_no_measure(classifier: Path, tmp_path: Path) -> None:
+    one = save_bert(tmp_path / "one", "text-classification", id2label={0: "score"}, label2id={"score": 0})
+    data = write_csv(tmp_path / "data.csv", ("text", "label"), ("the film", "0"))
+    assert bsexport("pack", one, "-o", tmp_path / "package").exit_code == 0
+    assert refused("evaluate", tmp_path / "package", "--data", data) == (
+        f"{tmp_path / 'package'}: has a head of one output, for which there is no measure here"
+    )
+
+
+def test_a_stray_image(classifier: Path, tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    for name in ("cat/a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    assert refused("evaluate", classifier, "--data", tmp_path) == (
+        f"{tmp_path / 'b.png'}: lies beside folders of images; put it into the folder of its class, or remove it"
+    )

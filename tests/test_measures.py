@@ -9,9 +9,9 @@ import pytest
 
 from bsexport.evaluate.answers import Answers, best_span, exact_match, f1
 from bsexport.evaluate.classes import Classes
-from bsexport.evaluate.likeness import Agreement, Cosine
+from bsexport.evaluate.likeness import Agreement, Cosine, mean_states
 from bsexport.evaluate.measure import Batch, bootstrap, summarise, wilson
-from bsexport.evaluate.spans import Spans, spans
+from bsexport.evaluate.spans import Spans, is_prefixed, spans
 from bsexport.evaluate.tokens import Tokens
 from bsexport.tasks.task import IGNORED
 
@@ -88,7 +88,16 @@ def test_a_share_gets_wilsons_interval_and_the_others_resamples() -> None:
     ],
 )
 def test_spans(tags: str, expected: list[tuple[int, int, str]]) -> None:
-    assert spans(tags.split()) == expected
+    assert spans(tags.split(), prefixed=all(map(is_prefixed, tags.split()))) == expected
+
+
+def test_whether_classes_are_prefixed_is_said_by_all_of_them() -> None:
+    """One class without a prefix makes every word a span of its own, in what is told and in what is right."""
+    names = ("O", "B-PER", "I-PER", "X")
+    mask = [[1, 1, 1, 1]]
+    measure = Spans(names)
+    rows = measure.statistics({"logits": one_hot([[3, 1, 2, 0]], 4)}, batch(1, mask, labels=[[0, 1, 2, 0]]))
+    assert rows.tolist() == [[2, 3, 2, 3, 4]]
 
 
 def test_span_f1() -> None:
@@ -188,6 +197,12 @@ def test_cosine_of_mean_embeddings_without_padding() -> None:
     ours = {"states": np.array([[[1, 0], [1, 0], [0, 9]]], np.float32)}
     rows = measure.statistics(ours, batch(1, [[1, 1, 0]], **kept))
     assert measure.figures(rows)["cosine"] == pytest.approx(math.sqrt(0.5))
+
+
+def test_embeddings_of_images_are_means_over_places() -> None:
+    states = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    assert mean_states(states, None).tolist() == states.astype(np.float64).mean((2, 3)).tolist()
+    assert mean_states(states[:, :, 0, 0], None).tolist() == states[:, :, 0, 0].tolist()
 
 
 def test_agreement_and_divergence() -> None:

@@ -48,14 +48,14 @@ def figures(out: Path, run: str) -> dict[str, Any]:
 
 def test_the_rate_tells(out: Path) -> None:
     """The model learns without it; with it, the shape and the bits are less."""
-    normal, backslash = figures(out, "normal"), figures(out, "lambda-1000")
+    normal, backslash = figures(out, "normal"), figures(out, "lambda_1000")
     assert normal["points"][1]["figures"]["accuracy"]["value"] > 0.6  # of three classes
     assert backslash["shape"] < normal["shape"] / 2
     assert backslash["bits"]["eg0"] < normal["bits"]["eg0"] - 1
 
 
 def test_a_table_says_what_was_measured_and_what_the_paper_has(out: Path) -> None:
-    run, table = figures(out, "lambda-1000"), rows(out, "table4")
+    run, table = figures(out, "lambda_1000"), rows(out, "table4")
     bits, accuracy = run["bits"], run["points"][1]["figures"]["accuracy"]["value"]
     expected = [f"{bits['fixed']:.0f}", f"{bits['eg0']:.2f}", f"{bits['huffman']:.2f}", f"{100 * accuracy:.1f}"]
     assert table["BERT, BackSlash"] == expected
@@ -66,24 +66,24 @@ def test_a_table_says_what_was_measured_and_what_the_paper_has(out: Path) -> Non
 
 
 def test_commands_of_a_run_can_be_run_by_hand(out: Path, tmp_path: Path) -> None:
-    folder = out / "runs" / "bert-imdb-lambda-1000"
+    folder = out / "runs" / "bert-imdb-lambda_1000"
     train, stats, curve = json.loads((folder / "commands.json").read_text())
     assert train.startswith("bsexport train ") and " --pull 2 --form decoupled --shape global " in train
     done = bsexport(*shlex.split(stats)[1:])
-    assert json.loads(done.stdout)["whole"]["bits"] == figures(out, "lambda-1000")["bits"]
+    assert json.loads(done.stdout)["whole"]["bits"] == figures(out, "lambda_1000")["bits"]
     measured = bsexport(*shlex.split(curve.replace(str(folder / "curve"), str(tmp_path / "c")))[1:])
     points = json.loads(measured.stdout)["models"][0]["points"]
-    expected = figures(out, "lambda-1000")["points"]
+    expected = figures(out, "lambda_1000")["points"]
     assert [point["figures"] for point in points] == [point["figures"] for point in expected]
 
 
 def test_pruning_is_a_curve_of_both(out: Path) -> None:
-    curve = json.loads((out / "pruning" / "curve.json").read_text())
+    curve = json.loads((out / "curves" / "pruning" / "curve" / "curve.json").read_text())
     accuracies = [
         [f"{100 * point['figures']['accuracy']['value']:.1f}" for point in model["points"]] for model in curve["models"]
     ]
     assert list(rows(out, "pruning").values()) == accuracies
-    assert (out / "pruning" / "curve.html").is_file()
+    assert (out / "curves" / "pruning" / "curve" / "curve.html").is_file()
 
 
 def test_what_is_there_is_not_run_again(out: Path) -> None:

@@ -17,12 +17,13 @@ from bsexport.cli.options import (
     quiet_option,
     trust_option,
 )
+from bsexport.errors import RecipeError
 from bsexport.recipe import DEFAULT_STEP, NO_PROTECTION, Recipe
 
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@data_options
+@data_options("what train was told, else 128")
 @click.option(
     "--prune",
     default="0:0.95:0.05",
@@ -80,25 +81,33 @@ def curve(models: tuple[str, ...], **options: Any) -> None:
     """
     check_installed("curve", NEEDED, "measure")
     from bsexport.curve.grid import grid, parse_ratios, parse_steps
-    from bsexport.curve.run import Settings, names
+    from bsexport.curve.run import Settings
     from bsexport.curve.run import curve as run
     from bsexport.curve.sweep import Backend
+    from bsexport.source import default_name
     from bsexport.train.record import trained_length, trained_step
 
     if options["scheduler"] and options["backend"] == "loky":
         raise click.UsageError("--scheduler goes with --backend dask or ray")
+    if options["backend"] == "dask" and not options["scheduler"]:
+        raise click.UsageError("--backend dask takes the address of a cluster: give --scheduler")
+    if options["backend"] != "loky" and options["jobs"]:
+        raise click.UsageError("--jobs is for this machine; a cluster has as many as it has workers")
     ratios = parse_ratios(options["prune"])
     steps = parse_steps(options["step"]) if options["step"] else None
     lengths = {trained_length(Path(model)) for model in models}
+    if len(lengths) > 1 and options["max_length"] is None:
+        told = ", ".join(f"{model} {trained_length(Path(model)) or 'no'}" for model in models)
+        raise RecipeError(f"the models were trained on texts of other lengths ({told} tokens): give --max-length")
     settings = Settings(
         models=models,
         data=options["data"],
         split=options["split"],
         grids=tuple(tuple(grid(ratios, steps or (trained_step(Path(model)) or DEFAULT_STEP,))) for model in models),
         recipe=Recipe(scope=options["scope"], keep=options["keep"], protect=options["protect"]),
-        asked=asked_of(options, lengths.pop() if len(lengths) == 1 else None),
+        asked=asked_of(options, next(iter(lengths))),
         batch_size=options["batch_size"],
-        out=options["out"] or Path(f"{names(models)[0]}-curve"),
+        out=options["out"] or Path(f"{default_name(models[0])}-curve"),
         bench=options["bench"],
         backend=Backend(options["backend"], options["scheduler"], options["jobs"], options["threads"]),
         resume=options["resume"],

@@ -13,7 +13,7 @@ from bsexport.cli.options import check_installed, echo_json, json_option, packag
 
 @click.command()
 @package_argument
-@data_options
+@data_options("128")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads to use.  [default: all cores]")
 @json_option
 @quiet_option
@@ -44,4 +44,5 @@ def evaluate(package: Path, **options: Any) -> None:
     elif not options["quiet"]:
         click.echo(f"{package}: {found['examples']:,} examples of {options['data']}")
         for name, figure in found["figures"].items():
-            click.echo(f"{name:12} {figure['value']:.4f}  (95%: {figure['low']:.4f} to {figure['high']:.4f})")
+            value, low, high = ("beyond numbers" if part is None else f"{part:.4f}" for part in figure.values())
+            click.echo(f"{name:12} {value}  (95%: {low} to {high})")

@@ -28,18 +28,20 @@ _OPTIONS = (
     click.option("--task", help="What the model is for.  [default: what its config.json says]"),
     click.option("--limit", type=int, metavar="N", help="Measure on so many examples, drawn by the seed."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of --limit, and of masks in a text."),
-    click.option(
-        "--max-length", type=int, metavar="N", help="Tokens to cut at.  [default: what train was told, else 128]"
-    ),
     click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Examples run together."),
 )
 
 
-def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def data_options(length: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options. length: what --max-length is unless it is given."""
+    cut = click.option("--max-length", type=int, metavar="N", help=f"Tokens to cut at.  [default: {length}]")
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed((*_OPTIONS, cut)):
+            command = option(command)
+        return command
+
+    return add
 
 
 def asked_of(options: dict[str, Any], trained: int | None) -> Asked:
@@ -51,5 +53,5 @@ def asked_of(options: dict[str, Any], trained: int | None) -> Asked:
         task=options["task"],
         limit=options["limit"],
         seed=options["seed"],
-        max_length=options["max_length"] or trained,
+        max_length=trained if options["max_length"] is None else options["max_length"],
     )

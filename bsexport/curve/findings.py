@@ -43,7 +43,7 @@ def _pruning(points: list[dict[str, Any]], primary: str, least: float, within: s
         return
     best = max(reached, key=lambda point: (point["prune"], point["step"]))
     at = f"{_with(best, primary)}, step {step_text(best['step'])}"
-    yield _said(f"{within}: pruning up to {best['prune']:.0%} ({at})", best["command"])
+    yield _said(f"{within}: pruning up to {100 * best['prune']:.4g}% ({at})", best["command"])
 
 
 def _smallest(points: list[dict[str, Any]], primary: str, least: float, within: str) -> Iterator[dict[str, str]]:

@@ -61,7 +61,7 @@ def subtitle(record: dict[str, Any]) -> str:
 def _cells(model: dict[str, Any], point: dict[str, Any], names: list[str]) -> list[str]:
     dense = point["prune"] is None
     figures = [_figure(point["figures"][name]) for name in names]
-    recipe = ["dense", "fp32"] if dense else [f"{point['prune']:.4g}", step_text(point["step"])]
+    recipe = ["dense", "fp32"] if dense else [f"{point['prune']:.6g}", step_text(point["step"])]
     bits, share, size = (32.0, 1.0, model["fp32_bytes"]) if dense else map(point.get, _SIZES)
     zeros = "" if dense else f"{point['sparsity']:.1%}"
     return [
@@ -72,12 +72,18 @@ def _cells(model: dict[str, Any], point: dict[str, Any], names: list[str]) -> li
         f"{share:.2%}",
         f"{size:,}",
         zeros,
-        *(f"{point['bench'][key] / unit:.4g}" for _, key, unit in _BENCH if "bench" in point),
+        *(_measured(point["bench"][key], unit) for _, key, unit in _BENCH if "bench" in point),
         point["command"],
     ]
 
 
-def _figure(figure: dict[str, float]) -> str:
+def _measured(value: float | None, unit: float) -> str:
+    return "" if value is None else f"{value / unit:.4g}"
+
+
+def _figure(figure: dict[str, float | None]) -> str:
+    if None in figure.values():
+        return "beyond numbers"
     return f"{figure['value']:.4f} ({figure['low']:.4f}-{figure['high']:.4f})"
 
 

@@ -26,7 +26,7 @@ def lines(record: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         for value in sorted({point[key] for point in points}, reverse=key == "step"):
             label = model["name"]
             if len({point[key] for point in points}) > 1:
-                label += f", step {step_text(value)}" if key == "step" else f", {value:.0%} pruned"
+                label += f", step {step_text(value)}" if key == "step" else f", {100 * value:.4g}% pruned"
             yield label, [point for point in points if point[key] == value]
 
 

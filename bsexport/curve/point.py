@@ -15,6 +15,7 @@ from bsexport.evaluate.measure import summarise
 from bsexport.evaluate.run import evaluate
 from bsexport.pipeline import pack
 from bsexport.recipe import Recipe
+from bsexport.train.record import finite
 from bsexport_runtime.session import load
 
 SIZES = ("weights_bytes", "of_fp32", "bits_per_weight", "entropy_bits", "eg0_bits", "eg_bits", "sparsity")
@@ -65,7 +66,7 @@ def measure_point(
     with ticks.open("ab", buffering=0) as tick:
         statistics = evaluate(session, model.batches, model.measure, lambda examples: tick.write(b"."))
     measured = time.perf_counter()
-    figures = {name: asdict(figure) for name, figure in summarise(model.measure, statistics).items()}
+    figures = finite({name: asdict(figure) for name, figure in summarise(model.measure, statistics).items()})
     return {
         "prune": point.recipe and point.recipe.prune,
         "step": point.recipe and point.recipe.step,

@@ -15,7 +15,10 @@ from bsexport.curve.point import SIZES
 RECORD, TABLE = "curve.json", "curve.csv"
 FORMAT = "bsexport curve"
 VERSION = 0
-_DEPENDENCIES = ("bsexport-runtime", "onnxruntime", "numpy", "transformers", "tokenizers", "datasets")
+_DEPENDENCIES = (
+    *("bsexport-runtime", "onnxruntime", "numpy", "torch", "transformers", "tokenizers", "onnx", "onnxscript"),
+    *("datasets", "pillow"),
+)
 
 
 def is_curve(path: Path) -> bool:

@@ -67,9 +67,12 @@ def curve(settings: Settings, progress: Progress = lambda stage, share: None) ->
             for recipe in (None, *(replace(settings.recipe, prune=prune, step=step) for prune, step in grid))
         ]
         measured = sweep(models, points, working, settings.backend, progress)
-        found = {point: measured[point] for point in points}
+        found = {point: dict(measured[point]) for point in points}
         if settings.bench:
             measure_on_device(models, found, working, settings.backend.threads, progress)
+        else:
+            for figures in found.values():
+                figures.pop("bench", None)  # of an earlier run that was asked for it
         record = _record(settings, data, models, found)
         folder = working.output
         folder.mkdir()
@@ -117,7 +120,11 @@ def _decisive(settings: Settings, data: Data, models: list[Prepared]) -> dict[st
     """What decides the figures of a point, but for the grid: a resumed sweep may have another."""
     return {
         "models": [{"name": model.name, "sha256": model.sha256, "measure": model.measure.name} for model in models],
-        "data": {"name": data.name, "split": data.split, "sha256": data.sha256},
+        "data": {
+            "name": _written(data.name),
+            "split": "" if Path(data.name).is_file() else data.split,
+            "sha256": data.sha256,
+        },
         "asked": asdict(settings.asked),
         "batch_size": settings.batch_size,
         "recipe": {key: value for key, value in settings.recipe.to_json().items() if key not in ("prune", "step")},
@@ -134,19 +141,20 @@ def _record(
         "version": VERSION,
         **_decisive(settings, data, models),
         "examples": models[0].examples,
+        "columns": models[0].columns,
         "measure": models[0].measure.name,
         "primary": primary,
         "models": [],
     }
     for index, (model, typed) in enumerate(zip(models, settings.models, strict=True)):
         points = [
-            {**figures, "command": command(typed, point.recipe, settings.asked)}
+            {**figures, "command": _written(command(typed, point.recipe, settings))}
             for point, figures in found.items()
             if point.model == index
         ]
         entry = {
             "name": model.name,
-            "model": typed,
+            "model": _written(typed),
             "sha256": model.sha256,
             "weights": model.weights,
             "fp32_bytes": model.fp32_bytes,
@@ -156,18 +164,25 @@ def _record(
     return record
 
 
-def command(model: str, recipe: Recipe | None, asked: Asked) -> str:
+def command(model: str, recipe: Recipe | None, settings: Settings) -> str:
     """The command that makes a point's package; "" of the dense model."""
     if recipe is None:
         return ""
-    words = [shlex.quote(model), "--prune", f"{recipe.prune:g}", "--step", step_text(recipe.step)]
+    words = [shlex.quote(model), "--prune", repr(recipe.prune), "--step", step_text(recipe.step)]
     if recipe.scope != Recipe().scope:
         words += ["--scope", recipe.scope]
     words += [f"--keep {shlex.quote(glob)}" for glob in recipe.keep]
     words += [f"--protect {shlex.quote(glob)}" for glob in recipe.protect]
-    if task := _task_of_export(model, asked):
+    if task := _task_of_export(model, settings.asked):
         words += ["--task", shlex.quote(task)]
+    if settings.trust_remote_code:
+        words.append("--trust-remote-code")
     return " ".join(["bsexport", "pack", *words])
+
+
+def _written(text: str) -> str:
+    """Text that UTF-8 can write; a character of a file's name that it cannot becomes "?"."""
+    return text.encode(errors="replace").decode()
 
 
 def _task_of_export(model: str, asked: Asked) -> str | None:

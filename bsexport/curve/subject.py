@@ -6,6 +6,7 @@ What is here goes to other processes and machines, which see the same files.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from bsexport.recipe import Recipe
 from bsexport.report import Report
 from bsexport.source import Source
 from bsexport.tasks.data import Data
-from bsexport_runtime.package import WEIGHTS, Package
+from bsexport_runtime.package import MANIFEST, WEIGHTS, Package
 from bsexport_runtime.session import load
 
 DENSE = Recipe(keep=("*",))
@@ -51,7 +52,8 @@ class Prepared:
     """What measuring a point of a model takes.
 
     name: as curves call it. source: whose weights lie in the dense package. batches, measure: see evaluate.
-    examples: their number. inputs: names of the graph's. fp32_bytes, weights: of the model. sha256: of all its weights.
+    examples: their number. inputs: names of the graph's. fp32_bytes, weights: of the model. sha256: of the dense
+    package's manifest, and so of weights, graph, tokenizer and configuration. columns: of the data, by role.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Prepared:
     weights: int
     fp32_bytes: int
     sha256: str
+    columns: dict[str, str]
 
 
 def prepare(
@@ -80,7 +83,9 @@ def prepare(
     session = load(dense, threads=threads)
     subject = Subject(Package(dense), session)
     made = make_examples(subject, replace(data, cache=folder / "cache"), asked)
-    batches = make_batches(made.examples, None if made.of_one_shape else subject.tokenizer, batch_size)
+    if made.measure.dense and "logits" in subject.outputs:
+        warnings.warn(f"{data.name}: has no labels, so outputs are held against the dense model's", stacklevel=2)
+    batches = make_batches(made.examples, subject, batch_size)
     if made.measure.dense:
         batches = refer(session, batches, made.measure)
     stored = Stored(folder / "batches")
@@ -96,7 +101,8 @@ def prepare(
         tuple(subject.inputs),
         summary["weights"],
         summary["fp32_bytes"],
-        _digest(report),
+        hashlib.sha256((dense / MANIFEST).read_bytes()).hexdigest(),
+        made.columns,
     )
 
 
@@ -107,7 +113,3 @@ def detach(source: Source, dense: Path, report: Report) -> Source:
         for weight, tensor in zip(source.weights, report.tensors, strict=True)
     )
     return replace(source, weights=weights, files=())
-
-
-def _digest(report: Report) -> str:
-    return hashlib.sha256("".join(tensor.sha256 for tensor in report.tensors).encode()).hexdigest()

@@ -7,13 +7,12 @@ import json
 import shutil
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import joblib
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bsexport.curve.point import Point, measure_point
 from bsexport.curve.record import is_curve
@@ -22,12 +21,16 @@ from bsexport.errors import ClusterError
 from bsexport.output import PARTIAL
 from bsexport.working import Working
 
+_LOST = ("TerminatedWorkerError", "KilledWorker", "NoValidWorkerError", "CommClosedError", "TimeoutError")
+"""What joblib and dask raise when a worker is gone, by name: dask need not be there."""
+
 LOOK = 0.2  # seconds between two looks at how far the points are
 
 
 class Points(Working):
     """The working directory of a sweep: a file for each point that is over."""
 
+    command: ClassVar = "curve"
     what: ClassVar = "points"
     made: ClassVar = "curve"
     others: ClassVar = frozenset({"points", "models", "ticks", "scratch"})
@@ -148,7 +151,7 @@ def _ray(address: str | None) -> None:
 
 def sweep(
     models: Sequence[Prepared],
-    points: Iterable[Point],
+    points: Sequence[Point],
     working: Points,
     backend: Backend,
     progress: Callable[[str, float], None],
@@ -167,10 +170,12 @@ def sweep(
                 for point, figures in results:
                     working.keep(point, figures)
                     found[point] = figures
-        except TerminatedWorkerError as error:
+        except Exception as error:
+            if type(error).__name__ not in _LOST:
+                raise
             raise ClusterError(
-                "a process that measured a point was killed, as happens where memory runs out; what is done is kept: "
-                "go on with --resume and a smaller --jobs"
+                f"a process that measured a point was lost ({type(error).__name__}), as happens where memory runs out; "
+                "what is done is kept: go on with --resume, and fewer at a time"
             ) from error
     return found
 

@@ -32,7 +32,7 @@ from bsexport.tasks.token_classification import TokenClassification
 
 IMAGE_CLASSIFICATION = "image-classification"
 _EMBEDDINGS = frozenset({"last_hidden_state", "pooler_output", "sentence_embedding", "token_embeddings"})
-_PIXELS = "pixel_values"
+PIXELS = "pixel_values"
 _MASKED_TOGETHER = 16  # blocks; what is masked depends on it
 
 
@@ -51,6 +51,8 @@ class Asked:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise RecipeError(f"seed is {self.seed}, expected at least 0")
         for name in ("limit", "max_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -68,26 +70,34 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """What a package is measured on, and how. examples: to be gone through once. columns: of the data, by role.
-    of_one_shape: whether they need no padding."""
+    """What a package is measured on, and how. examples: to be gone through once. columns: of the data, by role."""
 
     examples: Iterator[Example]
     count: int
     measure: Measure
     columns: dict[str, str]
-    of_one_shape: bool = False
 
 
 def make_examples(subject: Subject, data: Data, asked: Asked) -> Examples:
     """The examples for a package. Raises DataError or SourceError if it, the data and what is asked do not fit."""
     task = asked.task or subject.task
-    if _PIXELS in subject.inputs or task == IMAGE_CLASSIFICATION:
+    _check_head(subject)
+    if PIXELS in subject.inputs or task == IMAGE_CLASSIFICATION:
         return _images(subject, data, asked)
     if task not in _MAKERS:
         raise SourceError(f"{task}: cannot be measured; expected one of {', '.join([*_MAKERS, IMAGE_CLASSIFICATION])}")
     made = _MAKERS[task](subject, data, asked)
     _check_outputs(subject, task, made.measure)
     return made
+
+
+def _check_head(subject: Subject) -> None:
+    """Raise SourceError for heads whose answer is not one of several classes."""
+    shape = subject.outputs.get("logits", [None])
+    kind = subject.config.get("problem_type")
+    if shape[-1] == 1 or kind in ("regression", "multi_label_classification"):
+        what = "a head of one output" if shape[-1] == 1 else f"a head for {str(kind).replace('_', ' ')}"
+        raise SourceError(f"{subject.package.path}: has {what}, for which there is no measure here")
 
 
 def _check_outputs(subject: Subject, task: str, measure: Measure) -> None:
@@ -207,7 +217,7 @@ def _images(subject: Subject, data: Data, asked: Asked) -> Examples:
     named = asked.columns.get("label")
     columns = {"image": column}
     rows = data.sample(asked.limit, asked.seed).rows
-    mode = mode_of(subject.inputs[_PIXELS]) if _PIXELS in subject.inputs else "RGB"
+    mode = mode_of(subject.inputs[PIXELS]) if PIXELS in subject.inputs else "RGB"
     measure = _likeness(subject)
     if "logits" in subject.outputs and (named or LABEL in data.rows.column_names):
         columns["label"] = data.column(named, (LABEL,), "--label")
@@ -222,7 +232,7 @@ def _images(subject: Subject, data: Data, asked: Asked) -> Examples:
                 inputs = {name: value[0] for name, value in processor(pixels, return_tensors="np").items()}
             yield Example([inputs], {} if measure.dense else {"labels": ids[row[columns["label"]]]})
 
-    return Examples(examples(), len(rows), measure, columns, of_one_shape=True)
+    return Examples(examples(), len(rows), measure, columns)
 
 
 def _likeness(subject: Subject) -> Measure:

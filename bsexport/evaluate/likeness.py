@@ -66,9 +66,16 @@ class Agreement(Measure):
 
 
 def embeddings(outputs: dict[str, Array], batch: Batch) -> Array:
-    """float64 [examples, dimensions]."""
-    states = next(iter(outputs.values())).astype(np.float64)
-    mask = batch.mask
+    """float64 [examples, dimensions], of the first output."""
+    return mean_states(next(iter(outputs.values())), batch.mask)
+
+
+def mean_states(states: Array, mask: Array | None) -> Array:
+    """The mean of states over places, float64 [batch, dimensions]: [batch, tokens, dimensions] over those that the mask
+    [batch, tokens] counts, or images' [batch, dimensions, height, width]; [batch, dimensions] as they are."""
+    states = states.astype(np.float64)
+    if states.ndim == 4:
+        return np.asarray(states.mean((2, 3)))
     if mask is None or states.ndim != 3 or mask.shape != states.shape[:2]:
         return np.asarray(states.reshape(len(states), -1, states.shape[-1]).mean(1))
     return np.asarray((states * mask[..., None]).sum(1) / mask.sum(1, keepdims=True))

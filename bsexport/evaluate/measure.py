@@ -15,6 +15,7 @@ Array = npt.NDArray[Any]
 
 CONFIDENCE = 1.96  # standard deviations of the normal distribution: 95%
 RESAMPLES = 500
+MASK = "attention_mask"
 _SEED = 0
 
 
@@ -33,7 +34,7 @@ class Batch:
     @property
     def mask(self) -> npt.NDArray[np.bool_] | None:
         """Which places are no padding, bool [windows, tokens]; None of inputs that have no such mask."""
-        mask = self.feeds.get("attention_mask")
+        mask = self.feeds.get(MASK)
         return None if mask is None else mask.astype(bool)
 
     def unpadded(self, values: Array) -> Iterator[Array]:

@@ -15,6 +15,7 @@ from bsexport.evaluate.run import evaluate
 from bsexport.evaluate.subject import Subject
 from bsexport.pipeline import Progress
 from bsexport.tasks.data import read_data
+from bsexport.train.record import finite
 from bsexport_runtime.package import Package
 from bsexport_runtime.session import load
 
@@ -51,8 +52,8 @@ def evaluate_package(
             done += examples
             progress("measuring", done / made.count)
 
-        batches = make_batches(made.examples, None if made.of_one_shape else subject.tokenizer, batch_size)
+        batches = make_batches(made.examples, subject, batch_size)
         statistics = evaluate(session, batches, made.measure, count)
-    figures = {name: asdict(figure) for name, figure in summarise(made.measure, statistics).items()}
+    figures = finite({name: asdict(figure) for name, figure in summarise(made.measure, statistics).items()})
     described = {"name": rows.name, "split": rows.split, "sha256": rows.sha256, "columns": made.columns}
     return {"data": described, "examples": made.count, "measure": made.measure.name, "figures": figures}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
+from bsexport.errors import DataError, SourceError
 from bsexport.evaluate.measure import Array, Batch, Measure
 from bsexport.run import answer
 from bsexport_runtime.session import Session
@@ -27,6 +29,8 @@ def evaluate(
         rows.append(batch.rows)
         done(len(batch.rows))
     statistics = np.concatenate(found)
+    if math.isnan(measure.figures(statistics)[measure.primary]):
+        raise DataError("the data ask nothing of the model, such as texts of no words, or --max-length too small")
     return statistics[np.argsort(np.concatenate(rows))]
 
 
@@ -39,4 +43,8 @@ def refer(session: Session, batches: Iterable[Batch], measure: Measure) -> Itera
 def outputs(session: Session, batch: Batch, measure: Measure) -> dict[str, Array]:
     """Those outputs of a batch that the measure wants, by name."""
     names = [value.name for value in session.get_outputs()]
-    return answer(session, batch.feeds, _HINT, measure.wanted(names))
+    found = answer(session, batch.feeds, _HINT, measure.wanted(names))
+    for name, values in found.items():
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise SourceError(f"the model gives {name} that are NaN; it cannot be measured like that")
+    return found

@@ -31,11 +31,14 @@ class Spans(Measure):
 
     def statistics(self, outputs: dict[str, Array], batch: Batch) -> Array:
         rows = []
+        prefixed = all(map(is_prefixed, self.names))
         given = batch.unpadded(outputs["logits"].argmax(-1))
         for told, labels in zip(given, batch.known["labels"], strict=True):
             there = np.asarray(labels)
             counted = there != IGNORED
-            told_spans, there_spans = (set(spans([self.names[id] for id in ids[counted]])) for ids in (told, there))
+            told_spans, there_spans = (
+                set(spans([self.names[id] for id in ids[counted]], prefixed=prefixed)) for ids in (told, there)
+            )
             right = int((told == there)[counted].sum())
             rows.append((len(told_spans & there_spans), len(told_spans), len(there_spans), right, int(counted.sum())))
         return np.array(rows, np.float64)
@@ -45,12 +48,16 @@ class Spans(Measure):
         return {"f1": float(2 * hits / (told + there)) if told + there else 1.0, "accuracy": float(right / words)}
 
 
-def spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
+def is_prefixed(name: str) -> bool:
+    """Whether a class is "O", or begins with B-, I-, E- or S-."""
+    return name == _OUTSIDE or (len(name) > 2 and name[1] == "-" and name[0] in "BIES")
+
+
+def spans(tags: Sequence[str], *, prefixed: bool) -> list[tuple[int, int, str]]:
     """(first word, word behind the last, kind) of each span of a text's tags.
 
     A span ends where its kind does, before a B or S, and behind an E or S; it may begin with I or E (conlleval).
     """
-    prefixed = all(tag == _OUTSIDE or (len(tag) > 2 and tag[1] == "-" and tag[0] in "BIES") for tag in tags)
     found: list[tuple[int, int, str]] = []
     going_on = False
     for place, tag in enumerate(tags):

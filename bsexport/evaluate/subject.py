@@ -34,7 +34,10 @@ class Subject:
     @cached_property
     def tokenizer(self) -> Any:
         """Its tokenizer, through transformers. Raises SourceError if there is none."""
-        return from_package(self.package, "AutoTokenizer", "tokenizer", TOKENIZER_FILES)
+        tokenizer = from_package(self.package, "AutoTokenizer", "tokenizer", TOKENIZER_FILES)
+        if tokenizer.pad_token is None:  # masked where it stands, so that any token will do
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        return tokenizer
 
     @cached_property
     def processor(self) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bsexport.errors import RecipeError
 from bsexport.reproduce.sets import Set, from_folder, from_hub
 from bsexport.reproduce.tiny import write_model, write_sets
+from bsexport.source import default_name
 
 PROFILES = ("tiny", "small", "paper")
 
@@ -52,10 +53,15 @@ def choose(name: str, out: Path, data: Path | None, model: str | None, language_
     else:
         chosen = _tiny(out / "made") if name == "tiny" else _paper()
         if model is not None:
-            chosen = replace(chosen, models={model: model})
+            chosen = replace(chosen, models={_name(model): model})
         if data is not None:
             chosen = replace(chosen, sets={**chosen.sets, **from_folder(data)})
     return chosen if language_model is None else replace(chosen, language_model=language_model)
+
+
+def _name(model: str) -> str:
+    """Of a directory or hub id its last part; of a configuration file its folder's."""
+    return default_name(str(Path(model).parent) if model.endswith(".json") else model)
 
 
 def _tiny(folder: Path) -> Profile:

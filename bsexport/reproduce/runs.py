@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from typing import Any
 from bsexport.errors import ReproduceError
 from bsexport.output import PARTIAL
 from bsexport.reproduce.profiles import Profile
-from bsexport.reproduce.sets import Set
+from bsexport.reproduce.sets import FOLDERS, Set
 
 IMDB = "IMDB"
 """The set of every experiment that has but one."""
@@ -31,7 +33,7 @@ class Laboratory:
     out/runs/KEY/commands.json   what makes the run
     out/runs/KEY/model           what train made
     out/runs/KEY/figures.json    what was measured
-    out/NAME                     curves of several runs
+    out/curves/NAME/curve        curves of several runs
     """
 
     def __init__(self, profile: Profile, out: Path, seed: int, say: Callable[[str], None]) -> None:
@@ -52,19 +54,23 @@ class Laboratory:
         return self._figures(name, IMDB, regulariser, options)
 
     def overlay(self, name: str, *grid: str) -> dict[str, Any]:
-        """The curves of normal training and of BackSlash on IMDB over a grid, in out/NAME."""
-        first, data = next(iter(self.profile.models)), self.profile.sets[IMDB]
+        """The curves of normal training and of BackSlash on IMDB over a grid, in out/curves/NAME."""
+        first = next(iter(self.profile.models))
         folders = [self.normal(first, IMDB)["folder"], self.backslash(first, IMDB)["folder"]]
-        out = self.out / name
+        models = [str(self.out / folder / "model") for folder in folders]
+        out = self.out / "curves" / name / "curve"
+        command = ["curve", *models, *self._measured_on(self.profile.sets[IMDB]), *grid, "-o", str(out), "--json"]
+        self._begin(out.parent, [shlex.join(["bsexport", *command])])
         if not (out / RECORD).is_file():
-            models = [str(self.out / folder / "model") for folder in folders]
-            self._carry_out(["curve", *models, *self._measured_on(data), *grid, "-o", str(out), "--json"])
+            self._carry_out(command)
         found: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
         return found
 
     def _figures(self, name: str, data: str, kind: str, rate: tuple[str, ...]) -> dict[str, Any]:
         """{"folder": in out, "commands", "shape", "bits": by code, "points": as in a curve} of a run."""
-        key = f"runs/{name}-{data}-{kind}".replace(" ", "_").lower()
+        if data not in self.profile.sets:
+            raise ReproduceError(f"there is no {data} in --data, which this table takes; add {FOLDERS[data][0]} to it")
+        key = f"runs/{_part(name)}-{_part(data)}-{_part(kind)}"
         model = self.profile.models.get(name) or self.profile.language_model or name
         folder = self.out / key
         commands = self._commands(model, self.profile.sets[data], folder, rate)
@@ -72,10 +78,11 @@ class Laboratory:
         if not (folder / FIGURES).is_file():
             train, stats, curve = commands
             if not (folder / "model" / TRAINED).is_file():
-                there = (folder / f"model{PARTIAL}").is_dir()
-                self._carry_out([*train, "--resume"] if there else train)
+                self._carry_out(train)
             whole = self._carry_out(stats)["whole"]
             points = self._carry_out(curve)["models"][0]["points"]
+            if whole is None or "moments" not in whole["fits"]:
+                raise ReproduceError(f"{folder / 'model'}: has no weights that are not zero; choose a weaker rate")
             figures = {"shape": whole["fits"]["moments"]["shape"], "bits": whole["bits"], "points": points}
             _write(folder / FIGURES, figures)
         return {"folder": key, **json.loads((folder / FIGURES).read_text(encoding="utf-8"))}
@@ -86,7 +93,7 @@ class Laboratory:
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             _write(path, commands)
-        for before, now in zip(json.loads(path.read_text(encoding="utf-8")), commands, strict=True):
+        for before, now in itertools.zip_longest(json.loads(path.read_text(encoding="utf-8")), commands):
             if before != now:
                 raise ReproduceError(
                     f"{folder}: was made by {before!r}, and now it would be {now!r}; choose another place with -o"
@@ -111,6 +118,9 @@ class Laboratory:
 
     def _carry_out(self, command: list[str]) -> dict[str, Any]:
         """What a command of bsexport prints as JSON. Raises ReproduceError with its message if it fails."""
+        out = Path(command[command.index("-o") + 1]) if "-o" in command else None
+        if out is not None and out.with_name(out.name + PARTIAL).is_dir():
+            command = [*command, "--resume"]
         self.say(f"$ bsexport {shlex.join(command)}")
         done = subprocess.run([sys.executable, "-m", "bsexport.cli", *command], capture_output=True, text=True)
         if done.returncode:
@@ -118,6 +128,11 @@ class Laboratory:
             raise ReproduceError(f"bsexport {command[0]}: {said.removeprefix('Error: ')}")
         printed: dict[str, Any] = json.loads(done.stdout)
         return printed
+
+
+def _part(name: str) -> str:
+    """A name as part of a folder's."""
+    return re.sub(r"[^\w.]+", "_", name).lower()
 
 
 def _write(path: Path, value: Any) -> None:

@@ -177,9 +177,11 @@ def _images(path: Path) -> Any:
             f"{path}: is neither a folder that save_to_disk of datasets wrote nor one of images; give one, or a file"
         )
     columns = {IMAGE: [str(each) for each in found]}
-    labels = [each.relative_to(path).parts[0] for each in found if len(each.relative_to(path).parts) > 1]
-    if len(labels) == len(found):
-        columns[LABEL] = labels
+    lying = [each for each in found if each.parent == path]
+    if lying and len(lying) < len(found):
+        raise DataError(f"{lying[0]}: lies beside folders of images; put it into the folder of its class, or remove it")
+    if not lying:
+        columns[LABEL] = [each.relative_to(path).parts[0] for each in found]
     return datasets.Dataset.from_dict(columns)
 
 

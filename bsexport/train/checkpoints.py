@@ -39,6 +39,7 @@ class Sealed:
 class Checkpoints(Working):
     """The working directory of a training run."""
 
+    command: ClassVar = "train"
     what: ClassVar = "a checkpoint"
     made: ClassVar = "model"
     others: ClassVar = frozenset({_LOGS})
