@@ -293,7 +293,7 @@ def test_a_graph_without_a_mask_sees_no_padding(tmp_path: Path) -> None:
     save_tokenizer(tmp_path / "model")
     save(model, tmp_path / "model" / "sum.onnx")
     package = tmp_path / "package"
-    assert bsexport("pack", tmp_path / "model" / "sum.onnx", "--keep", "table", "-o", package).exit_code == 0
+    assert bsexport("pack", tmp_path / "model" / "sum.onnx", "-o", package).exit_code == 0
     rows = [{"text": words(index, 1 + index % 9), "label": index % 3} for index in range(60)]
     data = write_rows(tmp_path / "data.jsonl", rows)
     ids = [[2, *(WORDS.index(word) for word in row["text"].split()), 3] for row in rows]

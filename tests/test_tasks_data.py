@@ -99,7 +99,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: str | Non
 
 def test_a_folder_that_is_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    assert "is not a folder that save_to_disk of datasets wrote" in message(tmp_path / "folder")
+    assert "is neither a folder that save_to_disk of datasets wrote nor one of images" in message(tmp_path / "folder")
 
 
 def test_a_hub_name_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -211,3 +211,15 @@ def test_class_labels_of_datasets_have_names(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"y": [1, 0, 1]}, features=feature).save_to_disk(tmp_path / "d")
     assert match(read(tmp_path / "d"), "y", None) == Labels(("no", "yes"), {0: 0, 1: 1})
     assert match(read(tmp_path / "d"), "y", ("yes", "no")) == Labels(("yes", "no"), {0: 1, 1: 0})
+
+
+def test_a_folder_of_images(tmp_path: Path) -> None:
+    """Each image's label is the folder in it that it lies in; of images that lie in no folder there is none."""
+    for name in ("dog/b.PNG", "cat/in/a.jpg", "cat/notes.txt"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"")
+    assert list(read(tmp_path / "in").rows) == [
+        {"image": str(tmp_path / "in" / "cat" / "in" / "a.jpg"), "label": "cat"},
+        {"image": str(tmp_path / "in" / "dog" / "b.PNG"), "label": "dog"},
+    ]
+    assert list(read(tmp_path / "in" / "dog").rows) == [{"image": str(tmp_path / "in" / "dog" / "b.PNG")}]
