@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import shutil
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -183,6 +185,8 @@ def sweep(
 def _measure(
     model: Prepared, point: Point, threads: int, ticks: Path, scratch: Path | None
 ) -> tuple[Point, dict[str, Any]]:
+    if multiprocessing.parent_process() is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the sweep's own ends its workers
     return point, measure_point(model, point, threads, ticks / point.key, scratch)
 
 
