@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import threading
@@ -116,6 +117,8 @@ def _ending_quietly() -> Iterator[None]:
             before(ended)
 
     threading.excepthook = hook
+    # joblib's process that cleans up tells of what a stopped sweep left to it; it reads this when it begins.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"joblib\.")
