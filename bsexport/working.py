@@ -115,6 +115,13 @@ class Working(ABC):
         else:
             path.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
 
+    def began_with(self, key: str) -> Any:
+        """What run.json says under a key; None if there is no run to resume, or nothing under it."""
+        path = self.path / _RUN
+        if not self._resume or not path.is_file():
+            return None
+        return json.loads(path.read_text(encoding="utf-8")).get(key)
+
     def publish(self) -> None:
         """The finished folder becomes the output."""
         publish_directory(self.output, self.out, self._check)

@@ -338,9 +338,12 @@ def test_a_stopped_sweep_leaves_no_process_and_says_how_to_go_on(
 # clusters
 
 
-def test_on_a_dask_cluster_of_two_processes(given: Path, tmp_path: Path) -> None:
+def test_on_a_dask_cluster_of_two_processes(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed", reason="NOT TESTED on a cluster: needs distributed")
+    dask = pytest.importorskip("dask")
     arguments = [given / "model.onnx", "--data", given / "data.csv", "--prune", "0:0.9:0.1"]
+    for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
+        monkeypatch.setenv(name, str(value))  # a cluster sets these here too, the number of threads among them
     with (
         distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,

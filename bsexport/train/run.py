@@ -60,7 +60,7 @@ def train(settings: Settings, *, progress: TextIO | None = None) -> dict[str, An
     working.check()
     arguments, decisive = training_arguments(settings, working.path)
     entered: AbstractContextManager[Any] = working if writes else contextlib.nullcontext()
-    with entered:
+    with entered, _threads(working.began_with("threads")):
         _wait(arguments)
         trainer, run = prepare(settings, working, arguments, decisive, writes=writes)
         if progress is not None and writes:
@@ -135,6 +135,7 @@ def prepare(
         },
         "arguments": decisive,
         "processes": arguments.world_size,
+        "threads": torch.get_num_threads(),
     }
     return trainer, run
 
@@ -218,6 +219,17 @@ def _finish(
     plot(working.output / PLOT, record)
     working.publish()
     return record
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """As many threads as a resumed run began with: another number adds up in another order, to other bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
