@@ -138,7 +138,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
             raise
         sys.exit(1)  # the first process says it
     if first and as_json:
-        from bsexport.train.record import finite
+        from bsexport.record import finite
 
         echo_json({"out": str(settings.out), **finite(record)})
     elif first and not quiet:

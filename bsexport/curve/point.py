@@ -15,7 +15,7 @@ from bsexport.evaluate.measure import summarise
 from bsexport.evaluate.run import evaluate
 from bsexport.pipeline import pack
 from bsexport.recipe import Recipe
-from bsexport.train.record import finite
+from bsexport.record import finite
 from bsexport_runtime.session import load
 
 SIZES = ("weights_bytes", "of_fp32", "bits_per_weight", "entropy_bits", "eg0_bits", "eg_bits", "sparsity")

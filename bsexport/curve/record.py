@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import csv
-import json
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bsexport import __version__
 from bsexport.curve.point import SIZES
+from bsexport.record import read_record
 
 RECORD, TABLE = "curve.json", "curve.csv"
 FORMAT = "bsexport curve"
 VERSION = 0
-_DEPENDENCIES = (
+DEPENDENCIES = (
     *("bsexport-runtime", "onnxruntime", "numpy", "torch", "transformers", "tokenizers", "onnx", "onnxscript"),
     *("datasets", "pillow"),
 )
+"""Distributions that figures depend on."""
 
 
 def is_curve(path: Path) -> bool:
     """Whether a directory that curve made stands at the path: what --force may replace."""
-    try:
-        found = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("format") == FORMAT
-
-
-def versions() -> dict[str, str]:
-    """Of bsexport and of what the figures depend on."""
-    found = {"bsexport": __version__, "python": platform.python_version()}
-    for name in _DEPENDENCIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write the record."""
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return read_record(path / RECORD, FORMAT) is not None
 
 
 def write_csv(path: Path, record: dict[str, Any]) -> None:

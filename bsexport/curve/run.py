@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,13 +13,14 @@ from bsexport.curve.findings import findings
 from bsexport.curve.page import PAGE, write_page
 from bsexport.curve.plot import write_plots
 from bsexport.curve.point import Point
-from bsexport.curve.record import FORMAT, RECORD, TABLE, VERSION, versions, write_csv, write_json
+from bsexport.curve.record import DEPENDENCIES, FORMAT, RECORD, TABLE, VERSION, write_csv
 from bsexport.curve.subject import Prepared, prepare
 from bsexport.curve.sweep import Backend, Points, sweep
 from bsexport.errors import SourceError
 from bsexport.evaluate.examples import Asked
 from bsexport.pipeline import Progress
 from bsexport.recipe import Recipe, step_text
+from bsexport.record import versions, write_record
 from bsexport.source import default_name, is_onnx, open_source
 from bsexport.tasks.data import Data, read_data
 
@@ -76,7 +78,7 @@ def curve(settings: Settings, progress: Progress = lambda stage, share: None) ->
         record = _record(settings, data, models, found)
         folder = working.output
         folder.mkdir()
-        write_json(folder / RECORD, record)
+        write_record(folder / RECORD, record)
         write_csv(folder / TABLE, record)
         write_plots(folder, record)
         write_page(folder / PAGE, record)
@@ -128,7 +130,7 @@ def _decisive(settings: Settings, data: Data, models: list[Prepared]) -> dict[st
         "asked": asdict(settings.asked),
         "batch_size": settings.batch_size,
         "recipe": {key: value for key, value in settings.recipe.to_json().items() if key not in ("prune", "step")},
-        "versions": versions(),
+        "versions": {**versions(DEPENDENCIES), "python": platform.python_version()},
     }
 
 

@@ -14,8 +14,8 @@ from bsexport.evaluate.measure import summarise
 from bsexport.evaluate.run import evaluate
 from bsexport.evaluate.subject import Subject
 from bsexport.pipeline import Progress
+from bsexport.record import finite
 from bsexport.tasks.data import read_data
-from bsexport.train.record import finite
 from bsexport_runtime.package import Package
 from bsexport_runtime.session import load
 

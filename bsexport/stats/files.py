@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 from bsexport.output import Staging, disk_errors
+from bsexport.record import read_record, write_record
 from bsexport.stats.figures import FORMAT, Stats
 from bsexport.stats.plot import plots
 
@@ -16,11 +16,7 @@ TABLE = "stats.csv"
 
 def is_stats(path: Path) -> bool:
     """Whether a directory that stats wrote stands at the path: what --force may replace."""
-    try:
-        found = json.loads((path / FIGURES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("format") == FORMAT
+    return read_record(path / FIGURES, FORMAT) is not None
 
 
 def write(found: Stats, out: Path, *, force: bool = False) -> None:
@@ -30,8 +26,7 @@ def write(found: Stats, out: Path, *, force: bool = False) -> None:
     """
     with Staging(out, force=force, replaceable=is_stats) as staging:
         with disk_errors(out):
-            text = json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
-            (staging.path / FIGURES).write_text(text + "\n", encoding="utf-8")
+            write_record(staging.path / FIGURES, found.to_json())
             if found.whole is not None:
                 _write_table(found, staging.path / TABLE)
                 plots(staging.path, found, found.whole)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bsexport import __version__, codebook
+from bsexport import codebook
 from bsexport.pipeline import why_uncoded
 from bsexport.quantize import quantize
 from bsexport.recipe import Recipe, nearest_step
+from bsexport.record import read_record
 
 if TYPE_CHECKING:
     from bsexport.checkpoint import Checkpoint  # needs safetensors, which packing ONNX files does without
@@ -22,6 +20,9 @@ if TYPE_CHECKING:
 RECORD = "backslash.json"
 FORMAT = "bsexport training record"
 VERSION = 0
+DEPENDENCIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers")
+"""Distributions that the outcome depends on."""
+
 EXPONENTS = range(-4, -11, -1)
 """Of the steps 2^n at which the entropy of the finished weights is given."""
 
@@ -47,22 +48,7 @@ def trained_length(path: Path) -> int | None:
 
 
 def _record(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
-
-
-def versions() -> dict[str, str]:
-    """Of bsexport and of what the outcome depends on."""
-    found = {"bsexport": __version__}
-    for name in ("torch", "transformers", "accelerate", "datasets", "tokenizers"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return read_record(path / RECORD, FORMAT)
 
 
 def curve(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -105,21 +91,3 @@ def _levels(weights: npt.NDArray[Any], step: float) -> codebook.Histogram:
     flat = weights.reshape(-1)
     parts = (flat[start : start + _CHUNK] for start in range(0, flat.size, _CHUNK))
     return codebook.merge(codebook.count(quantize(part, step).astype(np.int32)) for part in parts)
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write the record; what is no number becomes null."""
-    text = json.dumps(finite(record), indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def finite(value: Any) -> Any:
-    """The value with None for each number that JSON cannot hold."""
-    match value:
-        case dict():
-            return {key: finite(each) for key, each in value.items()}
-        case list() | tuple():
-            return [finite(each) for each in value]
-        case float() if not math.isfinite(value):
-            return None
-    return value

@@ -23,6 +23,7 @@ from bsexport.errors import OutputError, TrainError
 from bsexport.graph.architecture import first_line
 from bsexport.graph.heads import is_head
 from bsexport.quiet import quiet
+from bsexport.record import finite, versions, write_record
 from bsexport.tasks.data import Data, read_data
 from bsexport.tasks.labels import Labels
 from bsexport.tasks.language_modelling import CausalLanguageModelling
@@ -31,16 +32,7 @@ from bsexport.train.arguments import training_arguments
 from bsexport.train.checkpoints import Checkpoints
 from bsexport.train.model import Origin, check_causal, counts_items, digest, load, load_teacher, open_origin
 from bsexport.train.plot import PLOT, plot
-from bsexport.train.record import (
-    FORMAT,
-    RECORD,
-    VERSION,
-    coded_figures,
-    curve,
-    evaluations,
-    versions,
-    write_record,
-)
+from bsexport.train.record import DEPENDENCIES, FORMAT, RECORD, VERSION, coded_figures, curve, evaluations
 from bsexport.train.settings import Settings
 from bsexport.train.trainer import Progress, RateTrainer
 
@@ -205,7 +197,7 @@ def _finish(
         **run,
         "seed": settings.seed,
         "steps": trainer.state.max_steps,
-        "versions": versions(),
+        "versions": versions(DEPENDENCIES),
         "curve": curve(trainer.state.log_history),
         "evaluations": evaluated,
         "final": {
@@ -215,7 +207,7 @@ def _finish(
             "coded": coded_figures(Checkpoint.open(working.output), rate.step),
         },
     }
-    write_record(working.output / RECORD, record)
+    write_record(working.output / RECORD, finite(record))
     plot(working.output / PLOT, record)
     working.publish()
     return record
