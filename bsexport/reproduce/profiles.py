@@ -89,7 +89,7 @@ def _small(model: str, sets: dict[str, Set]) -> Profile:
         models={"BERT": model},
         language_model=None,
         sets=sets,
-        strengths=_by_pull("0.25", "0.5", "1", "2"),
+        strengths=_by_pull("0.1", "0.25", "0.5", "0.75"),
         regularised=("--pull", "1"),
         training=("--steps", "300", "--batch-size", "8", "--lr", "2e-4"),
         max_length=64,
