@@ -10,6 +10,9 @@ int main(void) {
     test_heads();
     test_decode();
     test_encode();
+    test_sha256();
+    test_json();
+    test_package();
     if (checks_failed) fprintf(stderr, "%d checks failed\n", checks_failed);
     else puts("all C tests passed");
     return checks_failed != 0;
