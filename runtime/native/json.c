@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inline.h"
+
 #define NO_POINT UINT32_MAX /* beside all code points */
 
 static inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -66,7 +68,7 @@ static uint32_t read_utf8(const char **at) {
 }
 
 /* The next character of a string before its closing quote; NO_POINT: there may be none such. */
-static uint32_t read_character(const char **at) {
+NEVER_INLINE uint32_t read_character(const char **at) {
     const unsigned char first = (unsigned char)**at;
     if (first >= 0x80) return read_utf8(at);
     *at += 1;
@@ -74,7 +76,7 @@ static uint32_t read_character(const char **at) {
     return first >= 0x20 ? first : NO_POINT;
 }
 
-static size_t write_utf8(uint32_t point, char out[4]) {
+NEVER_INLINE size_t write_utf8(uint32_t point, char out[4]) {
     if (point < 0x80) {
         out[0] = (char)point;
         return 1;
@@ -95,7 +97,7 @@ typedef struct checker {
     bool no_memory;
 } checker;
 
-static void skip_space(checker *c) {
+NEVER_INLINE void skip_space(checker *c) {
     while (c->at < c->end && (*c->at == ' ' || *c->at == '\t' || *c->at == '\n' || *c->at == '\r')) c->at++;
 }
 
@@ -119,7 +121,7 @@ static bool has_closing_quote(const char *at, const char *end) {
     return at < end;
 }
 
-static bool check_string(checker *c) {
+NEVER_INLINE bool check_string(checker *c) {
     if (!take(c, '"') || !has_closing_quote(c->at, c->end)) return false;
     while (*c->at != '"') {
         if (read_character(&c->at) == NO_POINT) return false;
@@ -252,7 +254,7 @@ static const char *past_string(const char *p) {
     return p + 1;
 }
 
-static const char *past_value(const char *p) {
+NEVER_INLINE const char *past_value(const char *p) {
     size_t depth = 0;
     do {
         if (*p == '"') {

@@ -30,6 +30,8 @@ MANIFEST = json.loads((PACKAGE / "bsexport.json").read_bytes())
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 WEIGHTS = (PACKAGE / "weights.bsx").read_bytes()
 
+HALF_A_PAIR = b'{"format": "bsexport", "version": 0, "x": "\\ud800"}'
+
 Manifest = dict[str, Any]
 
 
@@ -154,7 +156,17 @@ def test_what_is_no_package(tmp_path: Path, copy: Path) -> None:
     assert message(tmp_path / "none") == f"/none: no such package; {made}"
     assert message(copy / "weights.bsx") == f"/package/weights.bsx: no such package; {made}"
     assert message(tmp_path) == f"/bsexport.json: No such file or directory; {made}"
-    for content in (b"", b"{}", b"[]", b"7", b'{"format": "other"}', b"\xff\xfe", b"[" * 100_000, b'{"format": NaN}'):
+    for content in (
+        b"",
+        b"{}",
+        b"[]",
+        b"7",
+        b'{"format": "other"}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"format": NaN}',
+        HALF_A_PAIR,
+    ):
         (copy / "bsexport.json").write_bytes(content)
         assert message(copy) == f"/package/bsexport.json: is not a bsexport manifest; {made}"
     with (copy / "bsexport.json").open("wb") as file:
@@ -179,6 +191,7 @@ LIES: list[tuple[Callable[[Manifest], Any], str]] = [
     (lambda m: m["tensors"].reverse(), "tensor second has offset 4736, expected 0"),
     (lambda m: m["tensors"][1].update(name="table"), "names tensor table twice"),
     (lambda m: m["tensors"][1].update(name=7), "name is int, expected str"),
+    (lambda m: m["tensors"][1].update(name="a\0b"), r"the name of tensor 'a\\x00b' has a zero in it"),
     (lambda m: m["tensors"][1].update(name="a\nb", offset=1), r"tensor 'a\\nb' has offset 1, expected 2176"),
     (lambda m: m["tensors"][1].update(dtype="float31"), "has the dtype 'float31', expected one of section 2"),
     (lambda m: m["tensors"][1].update(dtype="FLOAT32"), "has the dtype 'FLOAT32', expected one of section 2"),
@@ -203,7 +216,7 @@ LIES: list[tuple[Callable[[Manifest], Any], str]] = [
     (lambda m: m["files"]["config.json"].update(sha256="00"), "config.json: is not the file that was packed"),
     *(
         (lambda m, name=name: m["files"].update({name: {"bytes": 0, "sha256": ""}}), "expected a plain name")
-        for name in ("", ".", "..", "../config.json", "/etc/passwd", "a\\b", "c:x", "a\0b", "a\nb")
+        for name in ("", ".", "..", "../config.json", "/etc/passwd", "a\\b", "c:x", "a\0b", "a\nb", "a\x85b")
     ),
 ]
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import mmap
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,9 +211,12 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 def _parse_json(content: bytes) -> Any:
     """The value of a JSON text, or None if it is none: not UTF-8, NaN, a key twice in an object, nested too deep."""
     try:
-        return json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+        value = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+        if b"\\u" in content:  # half a surrogate pair can be written like this, but is no character
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -232,10 +236,14 @@ def _sealed(body: bytes) -> bytes:
 
 def _files(manifest: dict[str, Any], where: Path) -> Iterator[tuple[str, tuple[int, str]]]:
     for name, entry in _typed(manifest, "files", dict, where).items():
-        plain = name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\:")
-        if not plain or not isinstance(entry, dict):
+        if not _plain(name) or not isinstance(entry, dict):
             _refuse(where, f"has the file {name!r}, expected a plain name, its bytes and its sha256")
         yield name, (_natural(entry, "bytes", where), _typed(entry, "sha256", str, where))
+
+
+def _plain(name: str) -> bool:
+    """Whether a file's name stays in its directory and on one line."""
+    return name not in ("", ".", "..") and not any(c in "/\\:" or unicodedata.category(c) == "Cc" for c in name)
 
 
 def _tensors(manifest: dict[str, Any], where: Path) -> Iterator[Tensor]:
@@ -245,6 +253,8 @@ def _tensors(manifest: dict[str, Any], where: Path) -> Iterator[Tensor]:
         if not isinstance(entry, dict):
             _refuse(where, f"a tensor is {type(entry).__name__}, expected an object")
         tensor = _tensor(entry, where)
+        if "\0" in tensor.name:
+            _refuse(where, f"the name of tensor {printable(tensor.name)} has a zero in it")
         if tensor.name in names:
             _refuse(where, f"names tensor {printable(tensor.name)} twice")
         if tensor.offset != align(end):
