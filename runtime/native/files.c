@@ -13,8 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char too_large[] = "Too large for the memory of this process";
 static const uint8_t empty[1] = {0}; /* the content of an empty file */
+
+/* The reason why reading or mapping failed, an errno. */
+static const char *refuse(bsx_file *file, int reason) {
+    file->no_memory = reason == ENOMEM;
+    return strerror(reason);
+}
 
 #if defined(BSX_POSIX)
 #include <sys/mman.h>
@@ -36,11 +41,11 @@ static const char *measure(bsx_file *file) {
 }
 
 const char *bsx_file_map(bsx_file *file) {
-    if (file->size > SIZE_MAX) return too_large;
+    if (file->size > SIZE_MAX) return refuse(file, ENOMEM);
     file->data = empty;
     if (file->size == 0) return NULL; /* a mapping cannot be empty */
     void *data = mmap(NULL, (size_t)file->size, PROT_READ, MAP_SHARED, fileno(file->stream), 0);
-    if (data == MAP_FAILED) return strerror(errno);
+    if (data == MAP_FAILED) return refuse(file, errno);
     file->data = data;
     file->mapped = true;
     return NULL;
@@ -110,14 +115,11 @@ const char *bsx_file_open(bsx_file *file, const char *path) {
 }
 
 const char *bsx_file_read(bsx_file *file) {
-    if (file->size > SIZE_MAX) return too_large;
+    if (file->size > SIZE_MAX) return refuse(file, ENOMEM);
     file->data = empty;
     if (file->size == 0) return NULL;
     uint8_t *data = malloc((size_t)file->size);
-    if (data == NULL) {
-        file->size = 0;
-        return strerror(ENOMEM);
-    }
+    if (data == NULL) return refuse(file, ENOMEM);
     file->data = data;
     if (fread(data, 1, (size_t)file->size, file->stream) == file->size) return NULL;
     return ferror(file->stream) ? strerror(errno) : "It became shorter while it was read";

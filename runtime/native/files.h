@@ -12,7 +12,7 @@ typedef struct bsx_file {
     FILE *stream;
     uint64_t size;
     const uint8_t *data; /* of `size` bytes, once read or mapped */
-    bool mapped;
+    bool mapped, no_memory; /* no_memory: that is why reading or mapping failed */
 } bsx_file;
 
 bool bsx_is_directory(const char *path);

@@ -110,11 +110,20 @@ static bsx_error_code check_file(const bsx_manifest *m, const char *key, char *n
     return code ? code : get(m, entry, "sha256", BSX_JSON_STRING, &sha256, error);
 }
 
-static bsx_error_code check_files(bsx_manifest *m, char *name, bsx_error *error) {
+static bsx_error_code check_files(bsx_manifest *m, bsx_error *error) {
+    size_t longest = 1;
     bsx_error_code code = get(m, m->json, "files", BSX_JSON_OBJECT, &m->json_files, error);
-    for (const char *key = code ? NULL : bsx_json_first(m->json_files); key && !code; key = bsx_json_next_key(key)) {
+    if (code) return code;
+    for (const char *key = bsx_json_first(m->json_files); key; key = bsx_json_next_key(key)) {
+        const size_t size = bsx_json_read_string(key, NULL, 0);
+        if (size > longest) longest = size;
+    }
+    char *name = malloc(longest);
+    if (name == NULL) return no_memory(m, error);
+    for (const char *key = bsx_json_first(m->json_files); key && !code; key = bsx_json_next_key(key)) {
         code = check_file(m, key, name, error);
     }
+    free(name);
     return code;
 }
 
@@ -254,10 +263,7 @@ bsx_error_code bsx_read_manifest(bsx_manifest *m, const char *content, size_t si
         return bsx_fail(error, BSX_ERROR_MANIFEST,
                         "%s: was changed since the package was made (its sha256 differs); " BSX_AGAIN, path);
     }
-    char *name = malloc(size); /* room for the longest one */
-    code = name ? check_files(m, name, error) : no_memory(m, error);
-    free(name);
-    if (code || (code = read_entries(m, error)) || (code = check_offsets(m, error))) return code;
+    if ((code = check_files(m, error)) || (code = read_entries(m, error)) || (code = check_offsets(m, error))) return code;
     return get_size(m, m->json, "arena_bytes", &m->arena_bytes, error);
 }
 

@@ -29,15 +29,19 @@ static bsx_error_code no_memory(const bsx_package *p, bsx_error *error) {
     return bsx_fail(error, BSX_ERROR_MEMORY, "%s: there is too little memory to open it", p->directory);
 }
 
+/* The error of a file that cannot be opened, read or mapped. hint: what to do. */
+static bsx_error_code unreadable(const bsx_file *file, const char *path, const char *reason, const char *hint,
+                                 bsx_error *error) {
+    if (file->no_memory) return bsx_fail(error, BSX_ERROR_MEMORY, "%s: %s", path, reason);
+    return bsx_fail(error, BSX_ERROR_FILE, "%s: %s; %s", path, reason, hint);
+}
+
 static bsx_error_code open_manifest(bsx_package *p, bsx_error *error) {
     bsx_file *file = &p->manifest_file;
     const char *reason = bsx_file_open(file, p->manifest_path);
     const bool too_large = reason == NULL && file->size > MANIFEST_LIMIT;
     if (reason == NULL && !too_large) reason = bsx_file_read(file);
-    if (reason) {
-        return bsx_fail(error, BSX_ERROR_FILE, "%s: %s; expected a directory made by bsexport pack", p->manifest_path,
-                        reason);
-    }
+    if (reason) return unreadable(file, p->manifest_path, reason, "expected a directory made by bsexport pack", error);
     return bsx_read_manifest(&p->manifest, (const char *)file->data, too_large ? 0 : (size_t)file->size,
                              p->manifest_path, error);
 }
@@ -54,7 +58,7 @@ static bsx_error_code open_weights(bsx_package *p, bsx_error *error) {
         return wrong_size(p->weights_path, p->weights.size, expected, error);
     }
     if (reason == NULL) reason = bsx_file_map(&p->weights);
-    if (reason) return bsx_fail(error, BSX_ERROR_FILE, "%s: %s; " BSX_AGAIN, p->weights_path, reason);
+    if (reason) return unreadable(&p->weights, p->weights_path, reason, BSX_AGAIN, error);
     return BSX_ERROR_NONE;
 }
 
@@ -262,7 +266,7 @@ static bsx_error_code load_listed(const char *entry, const char *path, bool map,
     const char *reason = bsx_file_open(file, path);
     if (reason == NULL && file->size != bytes) return wrong_size(path, file->size, bytes, error);
     if (reason == NULL) reason = map ? bsx_file_map(file) : bsx_file_read(file);
-    if (reason) return bsx_fail(error, BSX_ERROR_FILE, "%s: %s; " BSX_AGAIN, path, reason);
+    if (reason) return unreadable(file, path, reason, BSX_AGAIN, error);
     bsx_sha256_hex(file->data, (size_t)file->size, hex);
     if (bsx_json_string_is(bsx_json_member(entry, "sha256"), hex)) return BSX_ERROR_NONE;
     return bsx_fail(error, BSX_ERROR_DAMAGED, "%s: is not the file that was packed (its sha256 differs); " BSX_AGAIN, path);
