@@ -32,5 +32,6 @@ void test_encode(void);
 void test_sha256(void);
 void test_json(void);
 void test_package(void);
+void test_ort(void);
 
 #endif

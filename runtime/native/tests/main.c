@@ -13,6 +13,7 @@ int main(void) {
     test_sha256();
     test_json();
     test_package();
+    test_ort();
     if (checks_failed) fprintf(stderr, "%d checks failed\n", checks_failed);
     else puts("all C tests passed");
     return checks_failed != 0;
