@@ -98,7 +98,9 @@ static bool has_f16c(void) {
 
 unsigned bsx_simd_levels(void) {
 #if defined(BSX_X86)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && has_f16c()) return 3; /* and so lzcnt */
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") && has_f16c()) {
+        return __builtin_cpu_supports("avx512f") ? 4 : 3; /* and so lzcnt */
+    }
     return __builtin_cpu_supports("sse4.1") ? 2 : 1;
 #elif defined(BSX_NEON)
     return 2;
@@ -109,7 +111,7 @@ unsigned bsx_simd_levels(void) {
 
 const bsx_kernels *bsx_kernels_of(unsigned simd) {
 #if defined(BSX_X86)
-    static const bsx_kernels *const kinds[] = {&bsx_portable, &bsx_sse4, &bsx_avx2};
+    static const bsx_kernels *const kinds[] = {&bsx_portable, &bsx_sse4, &bsx_avx2, &bsx_avx512};
 #elif defined(BSX_NEON)
     static const bsx_kernels *const kinds[] = {&bsx_portable, &bsx_neon};
 #else

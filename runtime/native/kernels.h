@@ -40,7 +40,7 @@ const bsx_kernels *bsx_kernels_of(unsigned simd);
 void bsx_convert_portable(uint8_t *out, const int8_t *levels, size_t count, const bsx_conversion *conversion);
 extern const bsx_kernels bsx_portable;
 /* kernels_x86.c */
-extern const bsx_kernels bsx_sse4, bsx_avx2;
+extern const bsx_kernels bsx_sse4, bsx_avx2, bsx_avx512;
 /* kernels_neon.c */
 extern const bsx_kernels bsx_neon;
 

@@ -204,4 +204,8 @@ AVX2 static void expand_float32_256(uint8_t *out, const uint8_t *bitmap, size_t 
 
 const bsx_kernels bsx_avx2 = {"avx2",             true,           convert_256, expand_levels_128, expand_float32_256,
                               expand_symbols_128, copy_around_128};
+
+/* Wider vectors serve products alone: panels_x86.c. */
+const bsx_kernels bsx_avx512 = {"avx512",           true,           convert_256, expand_levels_128, expand_float32_256,
+                                expand_symbols_128, copy_around_128};
 #endif

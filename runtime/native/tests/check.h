@@ -33,5 +33,6 @@ void test_sha256(void);
 void test_json(void);
 void test_package(void);
 void test_ort(void);
+void test_product(void);
 
 #endif

@@ -14,6 +14,7 @@ int main(void) {
     test_json();
     test_package();
     test_ort();
+    test_product();
     if (checks_failed) fprintf(stderr, "%d checks failed\n", checks_failed);
     else puts("all C tests passed");
     return checks_failed != 0;

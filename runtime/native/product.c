@@ -1,0 +1,433 @@
+/* product.c - x times a coded matrix: blocks are decoded into lists of places and values, and those meet panels of x. */
+#include "product.h"
+
+#include <string.h>
+
+#include "group.h"
+#include "inline.h"
+#include "panels.h"
+
+#define PART_BLOCKS 4U /* of a part, where threads share the work: decoded side by side */
+#define LIST_SLOP 64U  /* bytes past a list that stores of whole vectors may reach */
+
+/* Columns of x beside each other. */
+typedef struct panel {
+    unsigned kind, width;
+    uint64_t first, used; /* of the n columns of x's transpose */
+    size_t offset;        /* floats before it, for each unit of the other dimension */
+} panel;
+
+/* A thread's lists of one block, behind what decoding needs. */
+typedef struct lists {
+    float *values;    /* a block's coded weights, or all of its weights */
+    uint16_t *places; /* their columns, from the block's first */
+    uint32_t *starts; /* of rows in those, and the end */
+    float *sums;      /* [block_rows + BSX_DENSE_ROWS][BSX_WIDEST] */
+} lists;
+
+typedef struct work {
+    bsx_job job;
+    const bsx_panel_kernels *kernels;
+    const bsx_product *plan;
+    const float *x, *panels; /* panels of x */
+    float *y, *spread;       /* y, and what a part's products are added up in, panels like those of x */
+    lists lists;
+    bool sparse;
+} work;
+
+/* a * b + c, or UINT64_MAX if that is too large. */
+static uint64_t add_product(uint64_t a, uint64_t b, uint64_t c) {
+    if (a != 0 && b > (UINT64_MAX - c) / a) return UINT64_MAX;
+    return a * b + c;
+}
+
+static uint64_t aligned(uint64_t bytes) {
+    return bytes > UINT64_MAX - BSX_ALIGNMENT ? UINT64_MAX : (bytes + BSX_ALIGNMENT - 1) / BSX_ALIGNMENT * BSX_ALIGNMENT;
+}
+
+/* ---- panels ---- */
+
+/* The narrowest panel for so many columns, or the widest. */
+static unsigned kind_for(uint64_t columns) {
+    unsigned kind = 0;
+    while (kind + 1 < BSX_WIDTHS && bsx_panel_width(kind) < columns) kind++;
+    return kind;
+}
+
+/* The panel after `before`, or the first after none. False: there is none. */
+static bool next_panel(panel *p, uint64_t n) {
+    const uint64_t first = p->first + p->used;
+    if (first >= n) return false;
+    p->offset += p->width;
+    p->first = first;
+    p->kind = kind_for(n - first);
+    p->width = bsx_panel_width(p->kind);
+    p->used = n - first < p->width ? n - first : p->width;
+    return true;
+}
+
+static const panel no_panel = {0, 0, 0, 0, 0};
+
+/* Columns of all panels together: n and what fills up the last one. */
+static uint64_t padded(uint64_t n) {
+    const uint64_t whole = n / BSX_WIDEST * BSX_WIDEST;
+    return whole + (n > whole ? bsx_panel_width(kind_for(n - whole)) : 0);
+}
+
+/* panel[i][j] = x[first + j][i] for `count` units of x. */
+static void fill_panel(float *out, const panel *p, const float *x, size_t count) {
+    enum { AT_A_TIME = 16 }; /* numbers of a cache line */
+    for (size_t from = 0; from < count; from += AT_A_TIME) {
+        const size_t to = count - from < AT_A_TIME ? count : from + AT_A_TIME;
+        for (unsigned j = 0; j < p->width; j++) {
+            const float *row = x + (p->first + j) * count;
+            for (size_t i = from; i < to; i++) out[i * p->width + j] = j < p->used ? row[i] : 0.0F;
+        }
+    }
+}
+
+/* y[first + j][at + i] = sums[i][j], or added to it, for `count` units of y, which has `units`. */
+static void write_sums(float *y, const panel *p, const float *sums, size_t count, size_t units, size_t at, bool add) {
+    for (unsigned j = 0; j < p->used; j++) {
+        float *out = y + (p->first + j) * units + at;
+        for (size_t i = 0; i < count; i++) out[i] = sums[i * p->width + j] + (add ? out[i] : 0.0F);
+    }
+}
+
+/* ---- lists ---- */
+
+/* Where the lists lie in a thread's scratch; returns the bytes of all. NULL: only count. */
+static uint64_t place_lists(const bsx_head *head, uint8_t *scratch, lists *l) {
+    const uint64_t weights = (uint64_t)head->block_rows * head->block_cols;
+    const uint64_t values = head->scratch_bytes + BSX_ALIGNMENT;
+    const uint64_t places = values + aligned((weights + 1) * sizeof(float) + LIST_SLOP);
+    const uint64_t starts = places + aligned((weights + 1) * sizeof(uint16_t) + LIST_SLOP);
+    const uint64_t sums = starts + aligned(((uint64_t)head->block_rows + 1) * sizeof(uint32_t));
+    if (scratch != NULL) {
+        uint8_t *base = (uint8_t *)bsx_align(scratch + head->scratch_bytes) - head->scratch_bytes;
+        l->values = (float *)(void *)(base + values - BSX_ALIGNMENT);
+        l->places = (uint16_t *)(void *)(base + places - BSX_ALIGNMENT);
+        l->starts = (uint32_t *)(void *)(base + starts - BSX_ALIGNMENT);
+        l->sums = (float *)(void *)(base + sums - BSX_ALIGNMENT);
+    }
+    return sums + ((uint64_t)head->block_rows + BSX_DENSE_ROWS) * BSX_WIDEST * sizeof(float);
+}
+
+/* The weights that a block's runs reach over, up to the last coded one. */
+static uint64_t span_of(const bsx_lane *l) {
+    uint64_t span = l->coded;
+    for (uint32_t i = 0; i < l->coded; i++) span += l->runs[i];
+    return span;
+}
+
+/* From runs to places: the columns of the coded weights, row by row. False: the runs are longer than the block. */
+static bool list_places(const bsx_lane *l, size_t rows, size_t cols, const lists *out) {
+    if (span_of(l) > l->block.weights) return false;
+    uint32_t i = 0;
+    size_t at = 0, end = cols, row = 0; /* at: the place after the last coded weight, from the block's first */
+    out->starts[0] = 0;
+    while (i < l->coded) {
+        const size_t place = at + l->runs[i];
+        while (UNLIKELY(place >= end)) {
+            out->starts[++row] = i;
+            end += cols;
+        }
+        out->places[i++] = (uint16_t)(place - (end - cols));
+        at = place + 1;
+    }
+    while (row < rows) out->starts[++row] = i;
+    return true;
+}
+
+/* The values of the coded weights. */
+static void list_values(const work *w, const bsx_lane *l) {
+    const bsx_job *j = &w->job;
+    uint8_t *const out = (uint8_t *)w->lists.values;
+    if (j->setup.form == BSX_AS_LEVELS) {
+        j->kernels->convert(out, l->elements, l->coded, &j->conversion);
+    } else {
+        const bsx_elements from = bsx_lane_elements(j, l->elements);
+        bsx_gather(out, l->coded, &from);
+    }
+}
+
+/* Every column of a row is a place. */
+static void list_all(const lists *out, size_t cols) {
+    for (size_t i = 0; i < cols; i++) out->places[i] = (uint16_t)i;
+}
+
+/* ---- one block ---- */
+
+/* A block as a part of the matrix: some whole rows, or a piece of one. */
+typedef struct piece {
+    uint64_t row, col;
+    size_t rows, cols;
+} piece;
+
+static piece piece_of(const bsx_head *head, const bsx_block *block) {
+    const bool whole = head->block_cols == head->cols;
+    piece p;
+    p.row = block->first_weight / head->cols;
+    p.col = block->first_weight % head->cols;
+    p.cols = whole ? (size_t)head->cols : block->weights;
+    p.rows = whole ? block->weights / p.cols : 1;
+    return p;
+}
+
+/* y[row] for one column of x: the sums of the piece's rows. */
+static void multiply_column(const work *w, const piece *p) {
+    const float *const x = w->x + p->col, *const values = w->lists.values;
+    for (size_t r = 0; r < p->rows; r++) {
+        const size_t start = w->lists.starts[r];
+        const float sum = w->sparse ? w->kernels->dot_sparse(values + start, w->lists.places + start,
+                                                             w->lists.starts[r + 1] - start, x)
+                                    : w->kernels->dot_dense(values + r * p->cols, p->cols, x);
+        w->y[p->row + r] = sum + (p->col ? w->y[p->row + r] : 0.0F);
+    }
+}
+
+/* The sums of a piece's rows and of one panel. */
+static void sum_rows(const work *w, const piece *p, const panel *of, const float *x) {
+    const lists *l = &w->lists;
+    size_t r = 0;
+    for (; w->sparse && r < p->rows; r++) {
+        const size_t start = l->starts[r];
+        w->kernels->row_sparse[of->kind](l->sums + r * of->width, l->values + start, l->places + start,
+                                         l->starts[r + 1] - start, x);
+    }
+    for (; r < p->rows; r += BSX_DENSE_ROWS) { /* past the last row lie the values of an earlier block, or of none */
+        const size_t left = p->rows - r;
+        const size_t stride = left < BSX_DENSE_ROWS ? 0 : p->cols; /* the rows that are left one by one */
+        w->kernels->rows_dense[of->kind](l->sums + r * of->width, l->values + r * p->cols, stride, p->cols, x);
+        if (stride == 0) r -= BSX_DENSE_ROWS - 1;
+    }
+}
+
+static void multiply_transposed(const work *w, const piece *p) {
+    const bsx_head *head = w->job.head;
+    if (w->plan->n == 1) {
+        multiply_column(w, p);
+        return;
+    }
+    for (panel of = no_panel; next_panel(&of, w->plan->n);) {
+        const float *x = w->panels + of.offset * head->cols + p->col * of.width;
+        sum_rows(w, p, &of, x);
+        write_sums(w->y, &of, w->lists.sums, p->rows, head->rows, p->row, p->col != 0);
+    }
+}
+
+/* Rows of the matrix are units of x: each adds to all of the part's sums. */
+static void multiply_plain(const work *w, const piece *p) {
+    const bsx_head *head = w->job.head;
+    const lists *l = &w->lists;
+    for (size_t r = 0; r < p->rows; r++) {
+        const size_t start = w->sparse ? l->starts[r] : r * p->cols;
+        const size_t count = w->sparse ? l->starts[r + 1] - start : p->cols;
+        const float *values = l->values + start;
+        const uint16_t *places = l->places + (w->sparse ? start : 0);
+        if (w->plan->n == 1) {
+            const float x = w->x[p->row + r];
+            float *out = w->spread + p->col;
+            for (size_t i = 0; i < count; i++) out[places[i]] += values[i] * x;
+            continue;
+        }
+        for (panel of = no_panel; next_panel(&of, w->plan->n);) {
+            const float *x = w->panels + of.offset * head->rows + (p->row + r) * of.width;
+            float *out = w->spread + of.offset * head->cols + p->col * of.width;
+            w->kernels->spread[of.kind](out, values, places, count, x);
+        }
+    }
+}
+
+/* False: the block's streams do not fit together. */
+static bool multiply_block(const work *w, const bsx_lane *l) {
+    const piece p = piece_of(w->job.head, &l->block);
+    if (w->sparse) {
+        if (!list_places(l, p.rows, p.cols, &w->lists)) return false;
+        list_values(w, l);
+    } else {
+        if (!bsx_write_block(&w->job, l, (uint8_t *)w->lists.values)) return false;
+        if (!w->plan->transposed) list_all(&w->lists, p.cols);
+    }
+    if (w->plan->transposed) multiply_transposed(w, &p);
+    else multiply_plain(w, &p);
+    return true;
+}
+
+/* ---- the three phases ---- */
+
+static uint64_t units_in(const bsx_head *head, bool transposed) { return transposed ? head->cols : head->rows; }
+static uint64_t units_out(const bsx_head *head, bool transposed) { return transposed ? head->rows : head->cols; }
+
+/* Floats of the panels of x, and of those that each part adds up in; y itself does for one column. */
+static uint64_t panel_floats(const bsx_head *head, const bsx_product *plan) {
+    return plan->n == 1 ? 0 : add_product(padded(plan->n), units_in(head, plan->transposed), 0);
+}
+
+static uint64_t spread_floats(const bsx_head *head, const bsx_product *plan) {
+    if (plan->transposed) return 0;
+    return add_product(plan->n == 1 ? 1 : padded(plan->n), head->cols, 0);
+}
+
+/* Is it a matrix as bsx_product_plan demands it? */
+static bool matrix_valid(const bsx_matrix *m) {
+    if (m == NULL || m->blob == NULL || m->head == NULL || m->workspace == NULL) return false;
+    if (m->size != m->head->head_bytes + m->head->payload_bytes || m->workspace_bytes < m->head->workspace_bytes) return false;
+    return m->head->layout != BSX_RAW && bsx_workspace_parts(m->head, m->workspace).setup->out_type == BSX_FLOAT32;
+}
+
+/* Blocks of a part: whole rows, and enough parts for all threads. Parts that have sums of their own are not more than
+ * threads. */
+static uint64_t part_blocks(const bsx_head *head, bool transposed, unsigned threads) {
+    const uint64_t in_row = (head->cols + head->block_cols - 1) / head->block_cols;
+    const bool few = !transposed || threads == 1;
+    const uint64_t wanted = few ? (head->blocks + threads - 1) / threads : PART_BLOCKS;
+    return (wanted + in_row - 1) / in_row * in_row;
+}
+
+bsx_status bsx_product_plan(const bsx_matrix *matrix, bool transposed, uint64_t n, unsigned threads, bsx_product *plan) {
+    if (!matrix_valid(matrix) || n == 0 || threads == 0 || plan == NULL) return BSX_BAD_ARGUMENT;
+    const bsx_head *head = matrix->head;
+    if (n > UINT64_MAX / 2 / sizeof(float) / BSX_MAX_WEIGHTS) return BSX_BAD_ARGUMENT;
+    bsx_product p = {n, 0, part_blocks(head, transposed, threads), 0, 0, transposed};
+    p.parts = (head->blocks + p.blocks - 1) / p.blocks;
+    const uint64_t floats = add_product(p.parts, spread_floats(head, &p), panel_floats(head, &p));
+    p.shared_bytes = add_product(floats, sizeof(float), BSX_ALIGNMENT);
+    p.scratch_bytes = place_lists(head, NULL, NULL);
+    const uint64_t y = add_product(n, units_out(head, transposed), 0);
+    if (p.shared_bytes > SIZE_MAX || p.scratch_bytes > SIZE_MAX || y > SIZE_MAX / sizeof(float)) return BSX_BAD_ARGUMENT;
+    *plan = p;
+    return BSX_OK;
+}
+
+bsx_status bsx_product_begin(const bsx_matrix *matrix, const bsx_product *plan, const float *x, size_t x_count,
+                             void *shared, size_t shared_bytes) {
+    if (!matrix_valid(matrix) || plan == NULL || x == NULL || shared == NULL || shared_bytes < plan->shared_bytes ||
+        x_count != plan->n * units_in(matrix->head, plan->transposed)) {
+        return BSX_BAD_ARGUMENT;
+    }
+    const size_t units = (size_t)units_in(matrix->head, plan->transposed);
+    float *panels = bsx_align(shared);
+    if (plan->n > 1) {
+        for (panel p = no_panel; next_panel(&p, plan->n);) fill_panel(panels + p.offset * units, &p, x, units);
+    }
+    return BSX_OK;
+}
+
+/* The part's own sums, as zeros. */
+static float *clear_spread(const bsx_head *head, const bsx_product *plan, uint64_t part, void *shared) {
+    const size_t floats = (size_t)spread_floats(head, plan);
+    if (floats == 0) return NULL;
+    float *spread = (float *)bsx_align(shared) + panel_floats(head, plan) + part * floats;
+    memset(spread, 0, floats * sizeof(float));
+    return spread;
+}
+
+bsx_status bsx_product_part(const bsx_matrix *matrix, const bsx_product *plan, uint64_t part, const float *x, float *y,
+                            size_t y_count, void *shared, size_t shared_bytes, void *scratch, size_t scratch_bytes,
+                            uint64_t *bad_block) {
+    if (!matrix_valid(matrix) || plan == NULL || part >= plan->parts || x == NULL || y == NULL || shared == NULL ||
+        shared_bytes < plan->shared_bytes || scratch == NULL || scratch_bytes < plan->scratch_bytes ||
+        y_count != plan->n * units_out(matrix->head, plan->transposed)) {
+        return BSX_BAD_ARGUMENT;
+    }
+    const bsx_head *head = matrix->head;
+    work w;
+    w.job = bsx_job_of(matrix->blob, head, matrix->workspace, 0, scratch);
+    w.kernels = bsx_panel_kernels_of(w.job.setup.simd);
+    w.plan = plan;
+    w.x = x;
+    w.panels = bsx_align(shared);
+    w.y = y;
+    w.spread = clear_spread(head, plan, part, shared);
+    w.sparse = head->layout == BSX_RL && *(const float *)w.job.prepared.values == 0.0F;
+    place_lists(head, scratch, &w.lists);
+    const uint64_t first = part * plan->blocks;
+    const uint64_t end = head->blocks - first < plan->blocks ? head->blocks : first + plan->blocks;
+    for (uint64_t i = first; i < end; i += BSX_GROUP) {
+        bsx_lane lanes[BSX_GROUP];
+        const unsigned group = end - i < BSX_GROUP ? (unsigned)(end - i) : BSX_GROUP;
+        bsx_read_group(&w.job, i, group, lanes);
+        for (unsigned k = 0; k < group; k++) {
+            if (lanes[k].status == BSX_OK && !multiply_block(&w, &lanes[k])) lanes[k].status = BSX_BAD_STREAM;
+            if (lanes[k].status == BSX_OK) continue;
+            if (bad_block) *bad_block = i + k;
+            return lanes[k].status;
+        }
+    }
+    return BSX_OK;
+}
+
+bsx_status bsx_product_end(const bsx_matrix *matrix, const bsx_product *plan, float *y, size_t y_count,
+                           const void *shared, size_t shared_bytes) {
+    if (!matrix_valid(matrix) || plan == NULL || y == NULL || shared == NULL || shared_bytes < plan->shared_bytes ||
+        y_count != plan->n * units_out(matrix->head, plan->transposed)) {
+        return BSX_BAD_ARGUMENT;
+    }
+    if (plan->transposed) return BSX_OK;
+    const bsx_head *head = matrix->head;
+    const size_t cols = (size_t)head->cols, floats = (size_t)spread_floats(head, plan);
+    const float *spread = (const float *)bsx_align(shared) + panel_floats(head, plan);
+    for (uint64_t part = 0; part < plan->parts; part++, spread += floats) {
+        if (plan->n == 1) {
+            for (size_t i = 0; i < cols; i++) y[i] = spread[i] + (part ? y[i] : 0.0F);
+            continue;
+        }
+        for (panel p = no_panel; next_panel(&p, plan->n);) {
+            write_sums(y, &p, spread + p.offset * cols, cols, cols, 0, part > 0);
+        }
+    }
+    return BSX_OK;
+}
+
+/* ---- rows by their numbers ---- */
+
+uint64_t bsx_gather_scratch_bytes(const bsx_matrix *matrix) {
+    return matrix_valid(matrix) ? place_lists(matrix->head, NULL, NULL) : 0;
+}
+
+/* Decode the blocks of one row, and write it and all later ones of the same block. */
+static bsx_status gather_block(const bsx_job *job, uint64_t block, const uint64_t *rows, size_t count, size_t first,
+                               float *values, float *out, uint64_t *bad_block) {
+    const bsx_head *head = job->head;
+    const uint64_t in_row = (head->cols + head->block_cols - 1) / head->block_cols;
+    for (uint64_t i = block; i < block + in_row; i++) {
+        bsx_lane lane;
+        bsx_read_group(job, i, 1, &lane);
+        if (lane.status == BSX_OK && !bsx_write_block(job, &lane, (uint8_t *)values)) lane.status = BSX_BAD_STREAM;
+        if (lane.status != BSX_OK) {
+            if (bad_block) *bad_block = i;
+            return lane.status;
+        }
+        const piece p = piece_of(head, &lane.block);
+        for (size_t k = first; k < count; k++) {
+            if (rows[k] < p.row || rows[k] - p.row >= p.rows) continue;
+            memcpy(out + k * head->cols + p.col, values + (rows[k] - p.row) * p.cols, p.cols * sizeof(float));
+        }
+    }
+    return BSX_OK;
+}
+
+bsx_status bsx_gather_rows(const bsx_matrix *matrix, const uint64_t *rows, size_t count, float *out, size_t out_count,
+                           void *scratch, size_t scratch_bytes, uint64_t *bad_block) {
+    if (!matrix_valid(matrix) || scratch == NULL || scratch_bytes < bsx_gather_scratch_bytes(matrix)) return BSX_BAD_ARGUMENT;
+    if (count == 0) return out_count == 0 ? BSX_OK : BSX_BAD_ARGUMENT;
+    const bsx_head *head = matrix->head;
+    if (rows == NULL || out == NULL || out_count / count != head->cols || out_count % count != 0) return BSX_BAD_ARGUMENT;
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i] >= head->rows) return BSX_BAD_ARGUMENT;
+    }
+    const bsx_job job = bsx_job_of(matrix->blob, head, matrix->workspace, 0, scratch);
+    const uint64_t in_row = (head->cols + head->block_cols - 1) / head->block_cols;
+    lists l;
+    place_lists(head, scratch, &l);
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t band = rows[i] / head->block_rows;
+        bool done = false;
+        for (size_t k = 0; k < i && !done; k++) done = rows[k] / head->block_rows == band;
+        if (done) continue;
+        const bsx_status status = gather_block(&job, band * in_row, rows, count, i, l.values, out, bad_block);
+        if (status != BSX_OK) return status;
+    }
+    return BSX_OK;
+}
