@@ -63,8 +63,8 @@ static uint64_t sure_batches(const lane *l, const source *s) {
 
 /* Decode `rounds` batches of each lane in turns: what one waits for, the others compute. Returns the lane at which it
  * stopped early, since read_batch did, else `lanes`. */
-ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, uint64_t rounds, const bsx_shape k, const source *s,
-                               const unsigned batch) {
+ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, uint64_t rounds, const bsx_shape k, const source *s) {
+    const unsigned batch = s->batch;
     const unsigned i1 = lanes > 1 ? 1 : 0, i2 = lanes > 2 ? 2 : 0, i3 = lanes > 3 ? 3 : 0;
     cursor c0 = {l[0].data, l[0].used, l[0].out}, c1 = {l[i1].data, l[i1].used, l[i1].out};
     cursor c2 = {l[i2].data, l[i2].used, l[i2].out}, c3 = {l[i3].data, l[i3].used, l[i3].out};
@@ -86,13 +86,7 @@ ALWAYS_INLINE unsigned read_rounds(lane *l, const unsigned lanes, uint64_t round
     return at;
 }
 
-ALWAYS_INLINE unsigned read_batches(lane *l, const unsigned lanes, uint64_t rounds, const bsx_shape k, const source *s) {
-    if (s->batch == 4) return read_rounds(l, lanes, rounds, k, s, 4);
-    if (s->batch == 3) return read_rounds(l, lanes, rounds, k, s, 3);
-    return read_rounds(l, lanes, rounds, k, s, s->batch);
-}
-
-#define READ_ROUNDS read_batches
+#define READ_ROUNDS read_rounds
 #include "lanes.h"
 
 /* Decode one codeword of any kind. */

@@ -18,7 +18,7 @@
 #include "panels_loops.h"
 
 const bsx_panel_kernels bsx_panels_portable = {
-    "portable", dot_sparse, dot_dense, {row_8, row_16, row_32}, {rows_8, rows_16, rows_32}, {spread_8, spread_16, spread_32}};
+    "portable", dot_dense, {row_8, row_16, row_32}, {rows_8, rows_16, rows_32}, {spread_8, spread_16, spread_32}};
 
 const bsx_panel_kernels *bsx_panel_kernels_of(unsigned simd) {
 #if defined(BSX_X86)

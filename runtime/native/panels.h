@@ -17,8 +17,6 @@ static inline unsigned bsx_panel_width(unsigned kind) { return 8U << kind; }
 
 typedef struct bsx_panel_kernels {
     const char *name;
-    /* The sum of values[i] * x[places[i]]. */
-    float (*dot_sparse)(const float *values, const uint16_t *places, size_t count, const float *x);
     /* The sum of weights[i] * x[i]. */
     float (*dot_dense)(const float *weights, size_t count, const float *x);
     /* For each width: out[width] = the sum of values[i] * panel[places[i]][0 .. width). */

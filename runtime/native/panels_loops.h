@@ -9,19 +9,6 @@
 /* So many sums are kept of each column, since each waits for the one before it. */
 #define CHAINS(width) (VECTORS(width) >= 8 ? 1 : VECTORS(width) == 4 ? 2 : 4)
 
-TARGET static float KIND(dot_sparse)(const float *values, const uint16_t *places, size_t count, const float *x) {
-    float a = 0, b = 0, c = 0, d = 0;
-    size_t i = 0;
-    for (; i + 4 <= count; i += 4) {
-        a += values[i] * x[places[i]];
-        b += values[i + 1] * x[places[i + 1]];
-        c += values[i + 2] * x[places[i + 2]];
-        d += values[i + 3] * x[places[i + 3]];
-    }
-    for (; i < count; i++) a += values[i] * x[places[i]];
-    return (a + b) + (c + d);
-}
-
 TARGET static float KIND(dot_dense)(const float *weights, size_t count, const float *x) {
     VECTOR sums[4] = {SET(0), SET(0), SET(0), SET(0)};
     size_t i = 0;

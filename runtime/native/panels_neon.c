@@ -20,5 +20,5 @@
 #include "panels_loops.h"
 
 const bsx_panel_kernels bsx_panels_neon = {
-    "neon", dot_sparse, dot_dense, {row_8, row_16, row_32}, {rows_8, rows_16, rows_32}, {spread_8, spread_16, spread_32}};
+    "neon", dot_dense, {row_8, row_16, row_32}, {rows_8, rows_16, rows_32}, {spread_8, spread_16, spread_32}};
 #endif

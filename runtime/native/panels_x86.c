@@ -28,7 +28,6 @@ AVX2 static inline float sum_256(__m256 v) {
 #include "panels_loops.h"
 
 const bsx_panel_kernels bsx_panels_avx2 = {"avx2",
-                                           dot_sparse_256,
                                            dot_dense_256,
                                            {row_8_256, row_16_256, row_32_256},
                                            {rows_8_256, rows_16_256, rows_32_256},
@@ -49,7 +48,6 @@ const bsx_panel_kernels bsx_panels_avx2 = {"avx2",
 #include "panels_loops.h"
 
 const bsx_panel_kernels bsx_panels_avx512 = {"avx512",
-                                             dot_sparse_512,
                                              dot_dense_512,
                                              {row_8_256, row_16_512, row_32_512},
                                              {rows_8_256, rows_16_512, rows_32_512},

@@ -120,23 +120,34 @@ static uint64_t span_of(const bsx_lane *l) {
     return span;
 }
 
-/* From runs to places: the columns of the coded weights, row by row. False: the runs are longer than the block. */
-static bool list_places(const bsx_lane *l, size_t rows, size_t cols, const lists *out) {
-    if (span_of(l) > l->block.weights) return false;
+/* Places of the next four coded weights, from the place after the last one. */
+ALWAYS_INLINE void next_places(const uint16_t *runs, int64_t at, int64_t places[4]) {
+    places[0] = at + runs[0];
+    places[1] = places[0] + runs[1] + 1;
+    places[2] = places[1] + runs[2] + 1;
+    places[3] = places[2] + runs[3] + 1;
+}
+
+/* From runs to places: the columns of the coded weights, row by row. The runs reach over no more than the block. */
+static void list_places(const bsx_lane *l, size_t rows, size_t cols, const lists *out) {
+    const uint16_t *const runs = l->runs;
+    const int64_t end = (int64_t)cols;
+    const uint32_t coded = l->coded;
     uint32_t i = 0;
-    size_t at = 0, end = cols, row = 0; /* at: the place after the last coded weight, from the block's first */
-    out->starts[0] = 0;
-    while (i < l->coded) {
-        const size_t place = at + l->runs[i];
-        while (UNLIKELY(place >= end)) {
-            out->starts[++row] = i;
-            end += cols;
+    int64_t at = 0, places[4]; /* at: the place after the last coded weight, below 0 in an earlier row */
+    for (size_t row = 0; row < rows; row++, at -= end) {
+        out->starts[row] = i;
+        for (; i + 4 <= coded; i += 4, at = places[3] + 1) {
+            next_places(runs + i, at, places);
+            if (places[3] >= end) break;
+            for (unsigned k = 0; k < 4; k++) out->places[i + k] = (uint16_t)places[k];
         }
-        out->places[i++] = (uint16_t)(place - (end - cols));
-        at = place + 1;
+        for (; i < coded && at + runs[i] < end; i++) {
+            out->places[i] = (uint16_t)(at + runs[i]);
+            at += runs[i] + 1;
+        }
     }
-    while (row < rows) out->starts[++row] = i;
-    return true;
+    out->starts[rows] = i;
 }
 
 /* The values of the coded weights. */
@@ -174,14 +185,34 @@ static piece piece_of(const bsx_head *head, const bsx_block *block) {
     return p;
 }
 
-/* y[row] for one column of x: the sums of the piece's rows. */
-static void multiply_column(const work *w, const piece *p) {
+/* y[row] for one column of x, straight from the runs: the sums of the piece's rows. */
+static void multiply_runs(const work *w, const bsx_lane *l, const piece *p) {
+    const uint16_t *const runs = l->runs;
     const float *const x = w->x + p->col, *const values = w->lists.values;
+    const int64_t end = (int64_t)p->cols;
+    const uint32_t coded = l->coded;
+    uint32_t i = 0;
+    int64_t at = 0, places[4];
+    for (size_t row = 0; row < p->rows; row++, at -= end) {
+        float sums[4] = {0, 0, 0, 0};
+        for (; i + 4 <= coded; i += 4, at = places[3] + 1) {
+            next_places(runs + i, at, places);
+            if (places[3] >= end) break;
+            for (unsigned k = 0; k < 4; k++) sums[k] += values[i + k] * x[places[k]];
+        }
+        for (; i < coded && at + runs[i] < end; i++) {
+            sums[0] += values[i] * x[at + runs[i]];
+            at += runs[i] + 1;
+        }
+        w->y[p->row + row] = (sums[0] + sums[1]) + (sums[2] + sums[3]) + (p->col ? w->y[p->row + row] : 0.0F);
+    }
+}
+
+/* The same from a block's decoded weights. */
+static void multiply_weights(const work *w, const piece *p) {
+    const float *const x = w->x + p->col;
     for (size_t r = 0; r < p->rows; r++) {
-        const size_t start = w->lists.starts[r];
-        const float sum = w->sparse ? w->kernels->dot_sparse(values + start, w->lists.places + start,
-                                                             w->lists.starts[r + 1] - start, x)
-                                    : w->kernels->dot_dense(values + r * p->cols, p->cols, x);
+        const float sum = w->kernels->dot_dense(w->lists.values + r * p->cols, p->cols, x);
         w->y[p->row + r] = sum + (p->col ? w->y[p->row + r] : 0.0F);
     }
 }
@@ -205,10 +236,6 @@ static void sum_rows(const work *w, const piece *p, const panel *of, const float
 
 static void multiply_transposed(const work *w, const piece *p) {
     const bsx_head *head = w->job.head;
-    if (w->plan->n == 1) {
-        multiply_column(w, p);
-        return;
-    }
     for (panel of = no_panel; next_panel(&of, w->plan->n);) {
         const float *x = w->panels + of.offset * head->cols + p->col * of.width;
         sum_rows(w, p, &of, x);
@@ -242,15 +269,19 @@ static void multiply_plain(const work *w, const piece *p) {
 /* False: the block's streams do not fit together. */
 static bool multiply_block(const work *w, const bsx_lane *l) {
     const piece p = piece_of(w->job.head, &l->block);
+    const bool column = w->plan->transposed && w->plan->n == 1;
     if (w->sparse) {
-        if (!list_places(l, p.rows, p.cols, &w->lists)) return false;
+        if (span_of(l) > l->block.weights) return false;
         list_values(w, l);
+        if (!column) list_places(l, p.rows, p.cols, &w->lists);
     } else {
         if (!bsx_write_block(&w->job, l, (uint8_t *)w->lists.values)) return false;
         if (!w->plan->transposed) list_all(&w->lists, p.cols);
     }
-    if (w->plan->transposed) multiply_transposed(w, &p);
-    else multiply_plain(w, &p);
+    if (!w->plan->transposed) multiply_plain(w, &p);
+    else if (!column) multiply_transposed(w, &p);
+    else if (w->sparse) multiply_runs(w, l, &p);
+    else multiply_weights(w, &p);
     return true;
 }
 
