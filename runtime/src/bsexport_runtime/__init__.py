@@ -7,6 +7,7 @@ outputs = session.run(None, inputs)
 from bsexport_runtime.codec import backend
 from bsexport_runtime.errors import BackendError, BlobError, BsexportRuntimeError, PackageError, Status
 from bsexport_runtime.package import Package
+from bsexport_runtime.residency import ops_library
 from bsexport_runtime.session import Session, inspect, load, read_tensors
 
 __version__ = "0.1.0"
@@ -22,5 +23,6 @@ __all__ = [
     "backend",
     "inspect",
     "load",
+    "ops_library",
     "read_tensors",
 ]

@@ -24,12 +24,22 @@ from bsexport_runtime.format import DType, Head, Layout
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["crc32c", "decode_blocks", "decode_into", "encode_payload", "name", "parse"]
+__all__ = [
+    "LIBRARY",
+    "crc32c",
+    "decode_blocks",
+    "decode_into",
+    "encode_payload",
+    "has_operators",
+    "name",
+    "parse",
+    "workspace_bytes",
+]
 
 Bytes = NDArray[np.uint8]
 T = TypeVar("T")
 
-_LIBRARY = {"win32": "bsx.dll", "darwin": "libbsx.dylib"}.get(sys.platform, "libbsx.so")
+LIBRARY = {"win32": "bsx.dll", "darwin": "libbsx.dylib"}.get(sys.platform, "libbsx.so")
 _TASK_WEIGHTS = 1 << 20  # what one thread takes at a time
 _AROUND_CACHE = 1  # BSX_AROUND_CACHE
 _CACHE_BYTES = 1 << 25  # output beyond the last-level cache of most processors
@@ -136,7 +146,7 @@ def load_library(path: Path, version: str) -> ctypes.CDLL:
 def _installed() -> tuple[ctypes.CDLL, str]:
     from bsexport_runtime import __version__  # not at the top: the package may still be being imported
 
-    library = load_library(Path(__file__).with_name(_LIBRARY), __version__)
+    library = load_library(Path(__file__).with_name(LIBRARY), __version__)
     return library, f"native: libbsx {__version__} (crc32c by {library.bsx_crc32c_name().decode()})"
 
 
@@ -151,6 +161,16 @@ def crc32c(data: ReadableBuffer) -> int:
 def parse(blob: ReadableBuffer) -> Head:
     """Check a blob's head (docs/format.md, section 9) and return what it declares. Raises BlobError."""
     return _head_of(_parse(_bytes_of(blob)))
+
+
+def workspace_bytes(blob: ReadableBuffer) -> int:
+    """What the tables take that decode a blob, in bytes. Raises BlobError."""
+    return int(_parse(_bytes_of(blob)).workspace_bytes)
+
+
+def has_operators() -> bool:
+    """Whether the library brings its operators for onnxruntime (docs/format.md, section 8)."""
+    return hasattr(_lib, "RegisterCustomOps")
 
 
 def _head_of(head: _CHead) -> Head:

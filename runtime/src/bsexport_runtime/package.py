@@ -88,6 +88,11 @@ class Package:
         """The tensor's blob, not copied."""
         return memoryview(self._weights)[tensor.offset : tensor.offset + tensor.nbytes]
 
+    @property
+    def mapping(self) -> mmap.mmap | None:
+        """All of weights.bsx, read-only; None if it is empty."""
+        return self._weights if isinstance(self._weights, mmap.mmap) else None
+
     def head(self, tensor: Tensor) -> Head:
         """The head of the tensor's blob, which was checked when the package was opened."""
         return self._heads[tensor.name]

@@ -1,4 +1,4 @@
-"""Load a package into an onnxruntime session whose weights lie in one decoded arena that is never copied."""
+"""Load a package into an onnxruntime session whose weights lie in one buffer, decoded or coded, never copied."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from bsexport_runtime import codec
 from bsexport_runtime.errors import BlobError, BsexportRuntimeError, PackageError
-from bsexport_runtime.package import ARENA, PLAIN_GRAPH, Package, Tensor
+from bsexport_runtime.package import ARENA, Package, Tensor
+from bsexport_runtime.residency import DIRECT_SINCE, MODES, choose, ops_library, version
 
-COPIES_BEFORE = (1, 31)  # the first onnxruntime that can use the arena in place; older ones copy it
 GROUP_BYTES = 16 << 20  # blobs decoded before their file pages are let go; the numpy decoder wants many at once
 
 Arena = npt.NDArray[np.uint8]
@@ -48,10 +48,11 @@ _REFUSALS = (
 
 
 class Session(ort.InferenceSession):  # type: ignore[misc]
-    """An onnxruntime.InferenceSession that also owns the arena that its weights lie in.
+    """An onnxruntime.InferenceSession that also owns the buffer that its weights lie in.
 
-    graph: path or bytes of a graph whose weights are external in ARENA; from 1.31 on no other external file is read.
-    arena: uint8, all its tensors, each at its offset.
+    graph: path or bytes of a graph whose weights are external in `file`; from 1.31 on no other external file is read.
+    arena: uint8, the content of that file: all its tensors, each at its offset, or the blobs.
+    file: its name in the graph.
     options: settings that zero copy needs are added, and the options then belong to this session.
     tensors: those of the arena. Only onnxruntime before 1.31 needs them: it copies them, and `arena` is then empty.
     Any other keyword: as for onnxruntime.InferenceSession.
@@ -65,22 +66,57 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
         arena: Arena,
         options: ort.SessionOptions | None = None,
         *,
+        file: str = ARENA,
         tensors: Sequence[Tensor] = (),
         **kwargs: Any,
     ) -> None:
         options = ort.SessionOptions() if options is None else options
         _configure(options)
-        lend = _lend if _version() >= COPIES_BEFORE else _copy
+        lend = _lend if version() >= DIRECT_SINCE else _copy
         try:
-            lent = lend(options, arena, tensors)
+            lent = lend(options, file, arena, tensors)
         except RuntimeError as error:
             raise BsexportRuntimeError(
                 "sess_options belong to another session already; give each load its own onnxruntime.SessionOptions"
             ) from error
         super().__init__(graph, options, **kwargs)
         self.arena = lent
+        self._origin = os.getpid()
+        self._mapped: mmap.mmap | None = None
         # onnxruntime's own session, which points into the arena, outlives this object in an IOBinding or a NodeArg.
         weakref.finalize(self._sess, _let_go, lent).atexit = False
+
+    def run(self, output_names: Any, input_feed: Any, run_options: Any = None) -> Any:
+        """As for onnxruntime.InferenceSession.
+
+        Raises BsexportRuntimeError in a process that was forked after the load, if the session has threads of its own,
+        and PackageError if the mapped file of a coded session has been cut short.
+        """
+        self._check_alive()
+        return super().run(output_names, input_feed, run_options)
+
+    def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
+        """As `run`."""
+        self._check_alive()
+        super().run_with_iobinding(iobinding, run_options)
+
+    def run_async(
+        self, output_names: Any, input_feed: Any, callback: Any, user_data: Any, run_options: Any = None
+    ) -> None:
+        """As `run`."""
+        self._check_alive()
+        super().run_async(output_names, input_feed, callback, user_data, run_options)
+
+    def _check_alive(self) -> None:
+        """Refuse what would never return, or would end the process: lost threads, and pages that are gone."""
+        if os.getpid() != self._origin and self.get_session_options().intra_op_num_threads != 1:
+            raise BsexportRuntimeError(
+                "this session was loaded before a fork, which took its threads: load it in the new process, or with "
+                "threads=1"
+            )
+        if self._mapped is not None and self._mapped.size() < len(self._mapped):
+            found = f"was cut short to {self._mapped.size()} of {len(self._mapped)} bytes while a session uses it"
+            raise PackageError(f"weights.bsx: {found}; copy the package again and load it anew")
 
     def set_providers(self, providers: Sequence[Any] | None = None, provider_options: Any = None) -> None:
         """As for onnxruntime.InferenceSession, which makes a new session of the arena.
@@ -97,48 +133,68 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
 def load(
     path: str | Path,
     *,
+    mode: str | None = None,
+    memory_limit: int | str | None = None,
     sess_options: ort.SessionOptions | None = None,
     providers: Sequence[Any] = ("CPUExecutionProvider",),
     threads: int | None = None,
     verify: bool = False,
     **kwargs: Any,
 ) -> Session:
-    """A session over the package at `path`: its weights decoded once, straight to where onnxruntime uses them.
+    """A session over the package at `path`: its weights lie in memory once, where onnxruntime uses them.
 
+    mode: "float32": decoded, the default without a limit. "coded": as they are stored, in the mapped file, multiplied
+    without being decoded as a whole; outputs are those of float32 but for the order of sums. "auto", the default with a
+    limit: the fastest that fits.
+    memory_limit: bytes, or a text such as "512MB", of private memory above the imports; activations are not foreseen.
     sess_options: an onnxruntime.SessionOptions; settings that it needs are added, so give each load its own. Without
     them onnxruntime logs errors only, and enable_mem_pattern is off, so that no address space is reserved in vain.
     providers, and any other keyword: as for onnxruntime.InferenceSession.
     threads: for decoding, and for the session unless sess_options are given; default: all cores of this process.
     verify: check the sha256 of every file first (the blocks' CRCs and the graph's sha256 are always checked).
 
-    The package's files are not needed any more once it has returned.
+    The package's files are not needed any more once it has returned, but that weights.bsx must not be cut short or
+    written to while a coded session lives: replace it by renaming another over it. `run` refuses a file that was cut
+    short; one that is cut while it runs ends the process (SIGBUS), never with wrong numbers.
 
     Raises PackageError, naming file and tensor, if anything of the package is damaged or onnxruntime refuses its graph,
-    and BsexportRuntimeError for options that belong to another session, or if there is too little memory.
+    and BsexportRuntimeError for a mode that is unknown or cannot be had here, if none fits the limit, for options that
+    belong to another session, or if there is too little memory. A coded block is checked whenever it is used: a damaged
+    one makes `run` raise onnxruntime's error, which names it.
+    Warns if "auto" falls back from float32.
     Warns if this onnxruntime copies the weights (before 1.31): while it loads, they then take twice their memory.
     """
     if threads is not None and threads < 1:
         raise BsexportRuntimeError(f"threads is {threads}, expected at least 1, or None for all cores")
     package = Package(path)
+    chosen = MODES[name := choose(package, mode, memory_limit)]
     if verify:
         for wrong in package.verify():
             raise PackageError(wrong)
-    if _version() < COPIES_BEFORE:
+    if version() < DIRECT_SINCE:
         warnings.warn(
             f"onnxruntime {ort.__version__} copies the weights, so loading takes twice their memory; 1.31 does not",
             RuntimeWarning,
             stacklevel=2,
         )
-    graph = package.read_bytes(PLAIN_GRAPH)
+    graph = package.read_bytes(chosen.graph)
     options = own_options(threads) if sess_options is None else sess_options
-    arena = decode_arena(package, threads or available_cores())
+    if name == "coded":
+        options.register_custom_ops_library(ops_library())
+        weights = np.frombuffer(package.mapping or b"", np.uint8)
+    else:
+        weights = decode_arena(package, threads or available_cores())
+    kwargs |= {"file": chosen.file, "tensors": package.tensors, "providers": list(providers)}
     try:
-        return Session(graph, arena, options, tensors=package.tensors, providers=list(providers), **kwargs)
+        session = Session(graph, weights, options, **kwargs)
     except _REFUSALS as error:
         reason = " ".join(str(error).split())
         raise PackageError(
-            f"{package.path / PLAIN_GRAPH}: onnxruntime {ort.__version__} refuses it: {reason}"
+            f"{package.path / chosen.graph}: onnxruntime {ort.__version__} refuses it: {reason}"
         ) from error
+    if name == "coded":
+        session._mapped = package.mapping
+    return session
 
 
 def decode_arena(package: Package, threads: int) -> Arena:
@@ -203,15 +259,15 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _lend(options: ort.SessionOptions, arena: Arena, tensors: Sequence[Tensor]) -> Arena:
+def _lend(options: ort.SessionOptions, file: str, arena: Arena, tensors: Sequence[Tensor]) -> Arena:
     """Have the session use the arena in place; returns what must live as long as it does."""
     # Even without weights: onnxruntime reads external data from the disk only where it is told of no such file.
     lent = arena if arena.size else np.zeros(1, np.uint8)
-    options.add_external_initializers_from_files_in_memory([ARENA], [lent], [lent.nbytes])
+    options.add_external_initializers_from_files_in_memory([file], [lent], [lent.nbytes])
     return lent
 
 
-def _copy(options: ort.SessionOptions, arena: Arena, tensors: Sequence[Tensor]) -> Arena:
+def _copy(options: ort.SessionOptions, file: str, arena: Arena, tensors: Sequence[Tensor]) -> Arena:
     """Have the session copy the tensors out of the arena; returns nothing to keep."""
     if arena.size and not tensors:
         raise BsexportRuntimeError(f"onnxruntime {ort.__version__} cannot use an arena in place; update it to 1.31")
@@ -280,7 +336,3 @@ def _allocate(size: int) -> Arena:
 
 def _let_go(arena: Arena) -> None:
     """Nothing to do: that it is still waiting to be called is what keeps the arena."""
-
-
-def _version() -> tuple[int, ...]:
-    return tuple(int(part) for part in ort.__version__.split(".")[:2])

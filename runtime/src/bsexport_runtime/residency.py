@@ -1,0 +1,155 @@
+"""How a package's weights lie in memory: the modes, what each takes, and which is taken under a limit."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime as ort
+
+from bsexport_runtime.errors import BackendError, BsexportRuntimeError
+from bsexport_runtime.format import Layout
+from bsexport_runtime.package import ARENA, CODED_GRAPH, PLAIN_GRAPH, WEIGHTS, Package
+
+AUTO = "auto"
+DIRECT_SINCE = (1, 31)  # the first onnxruntime that can use weights in place; older ones copy them
+
+# Of a session beside its weights, with onnxruntime 1.32: MiniLM's graph of 31 kB takes 2.2 MB in all.
+SESSION_BYTES = 2 << 20
+GRAPH_FACTOR = 40  # bytes of memory for a byte of the graph's file
+
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A form in which weights lie in memory.
+
+    graph: the file of the package that runs on it. file: what that graph calls the weights' file.
+    weights_bytes: private memory that they take in it. missing: why it cannot be had here, None if it can.
+    """
+
+    graph: str
+    file: str
+    weights_bytes: Callable[[Package], int]
+    missing: Callable[[], str | None]
+
+
+def version() -> tuple[int, ...]:
+    """Of onnxruntime, its first two numbers."""
+    return tuple(int(part) for part in ort.__version__.split(".")[:2])
+
+
+def ops_library() -> str:
+    """The path of the library with EGMatMul, EGGather and EGDecode, for SessionOptions.register_custom_ops_library.
+
+    With it `model.onnx` of a package runs in plain onnxruntime. Raises BackendError, with the reason, if there is none.
+    """
+    from bsexport_runtime import native  # raises BackendError: it is there, but cannot be used, or it is not
+
+    path = Path(native.__file__).with_name(native.LIBRARY)
+    if not native.has_operators():
+        raise BackendError(f"{path.name} has no operators for onnxruntime: reinstall bsexport-runtime")
+    return str(path)
+
+
+def predict(package: Package, mode: str) -> int:
+    """The peak of private memory above the imports, in bytes, that a session of the package takes in this mode.
+
+    That is without the activations of its runs, which depend on the inputs.
+    """
+    chosen = MODES[mode]
+    graph, _ = package.files.get(chosen.graph, (0, ""))
+    return chosen.weights_bytes(package) + SESSION_BYTES + GRAPH_FACTOR * graph
+
+
+def choose(package: Package, mode: str | None, memory_limit: int | str | None) -> str:
+    """The mode to load a package in: that which is asked for, or under a limit the fastest that fits.
+
+    mode: None is "auto" if there is a limit, else "float32"; "auto" without a limit is the fastest that can be had.
+    memory_limit: bytes, or a text such as "512MB" or "1.5GiB", for the private memory above the imports.
+
+    Raises BsexportRuntimeError for a mode that is unknown or cannot be had here, or if nothing fits: the line then says
+    what each mode needs. Warns if it falls back from float32.
+    """
+    limit = None if memory_limit is None else parse_limit(memory_limit)
+    asked = mode or ("float32" if limit is None else AUTO)
+    if asked != AUTO:
+        _check(package, asked, limit)
+        return asked
+    needs = {name: (predict(package, name), MODES[name].missing()) for name in MODES}
+    for name, (need, missing) in needs.items():
+        if missing is None and (limit is None or need <= limit):
+            if name != "float32":
+                _warn(package, name, needs, limit)
+            return name
+    lines = [f"{name} {_size(need)}{f' ({missing})' if missing else ''}" for name, (need, missing) in needs.items()]
+    short = f"no mode fits into {_size(limit or 0)}"
+    raise BsexportRuntimeError(f"{package.path}: {short}: needed are {', '.join(lines)}; prune more, or allow more")
+
+
+def parse_limit(limit: int | str) -> int:
+    """Bytes of a number or of a text such as "64 MiB". Raises BsexportRuntimeError if it is no size above 0."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(limit).lower())
+    unit = None if found is None or isinstance(limit, bool) else _UNITS.get(found[2] if found[2] != "b" else "")
+    size = 0 if found is None or unit is None else int(float(found[1]) * unit)
+    if size < 1:
+        raise BsexportRuntimeError(f"memory_limit is {limit!r}, expected bytes above 0, as a number or as '512MB'")
+    return size
+
+
+def _check(package: Package, mode: str, limit: int | None) -> None:
+    if mode not in MODES:
+        expected = ", ".join(repr(name) for name in (*MODES, AUTO))
+        raise BsexportRuntimeError(f"mode is {mode!r}, expected one of {expected}")
+    if (missing := MODES[mode].missing()) is not None:
+        raise BsexportRuntimeError(f"mode {mode} cannot be had: {missing}")
+    if limit is not None and (need := predict(package, mode)) > limit:
+        raise BsexportRuntimeError(
+            f"{package.path}: mode {mode} needs {_size(need)}, memory_limit is {_size(limit)}; leave mode out to "
+            "take one that fits"
+        )
+
+
+def _warn(package: Package, mode: str, needs: dict[str, tuple[int, str | None]], limit: int | None) -> None:
+    need, missing = needs["float32"]
+    why = missing or f"float32 needs {_size(need)}, memory_limit is {_size(limit or 0)}"
+    # At whoever called load.
+    warnings.warn(f"{package.path}: loaded in mode {mode}, which is slower: {why}", RuntimeWarning, stacklevel=4)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _coded_bytes(package: Package) -> int:
+    """The decoders' tables, and every tensor that EGDecode has to write out: coded, but of no float32 matrix."""
+    from bsexport_runtime import native
+
+    total = 0
+    for tensor in package.tensors:
+        head = package.head(tensor)
+        if head.layout is not Layout.RAW:
+            total += native.workspace_bytes(package.blob(tensor))
+            total += head.nbytes if len(head.shape) != 2 else 0
+    return total
+
+
+def _no_operators() -> str | None:
+    if version() < DIRECT_SINCE:
+        return f"it needs onnxruntime 1.31 or later, this is {ort.__version__}: update it"
+    try:
+        ops_library()
+    except BackendError as error:
+        return f"its operators are in the native library: {error}"
+    return None
+
+
+MODES = {
+    "float32": Mode(PLAIN_GRAPH, ARENA, lambda package: package.arena_bytes, lambda: None),
+    "coded": Mode(CODED_GRAPH, WEIGHTS, _coded_bytes, _no_operators),
+}
+"""The fastest first, as `auto` tries them."""
