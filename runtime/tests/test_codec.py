@@ -208,6 +208,8 @@ def test_raw_comes_in_its_own_type_alone(coder: Codec) -> None:
 SCRIPT = """
 import sys, warnings
 from bsexport_runtime import codec
+if sys.argv[1] == "big":
+    sys.byteorder = "big"
 if sys.argv[1] == "hidden":
     sys.modules["bsexport_runtime.native"] = None
 with warnings.catch_warnings(record=True) as caught:
@@ -216,7 +218,7 @@ with warnings.catch_warnings(record=True) as caught:
         print(codec.backend())
     except codec.BackendError as error:
         print("BackendError:", error)
-    codec.backend() if sys.argv[2] == "twice" else None
+    codec.backend() if sys.argv[2] == "twice" and sys.argv[1] != "big" else None
 print(len(caught), "warnings", *(warning.category.__name__ for warning in caught))
 """
 
@@ -243,6 +245,13 @@ def test_the_library_can_be_required() -> None:
     words, warned = chosen("hidden", BSEXPORT_REQUIRE_NATIVE="1")
     assert words.startswith("BackendError: ")
     assert warned == "0 warnings"
+
+
+def test_big_endian_processors_are_refused() -> None:
+    for asked in ("", "numpy"):
+        words, warned = chosen("big", BSEXPORT_BACKEND=asked)
+        assert words.startswith("BackendError: ") and words.endswith("big-endian processors are not supported")
+        assert warned == "0 warnings"
 
 
 def test_an_unknown_backend_is_refused() -> None:

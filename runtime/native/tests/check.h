@@ -34,5 +34,6 @@ void test_json(void);
 void test_package(void);
 void test_ort(void);
 void test_product(void);
+void test_sizes(void);
 
 #endif

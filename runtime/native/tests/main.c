@@ -15,6 +15,7 @@ int main(void) {
     test_package();
     test_ort();
     test_product();
+    test_sizes();
     if (checks_failed) fprintf(stderr, "%d checks failed\n", checks_failed);
     else puts("all C tests passed");
     return checks_failed != 0;

@@ -1,5 +1,6 @@
 /* test_package.c - the package of ../tests/package: what is in it, and what becomes of it once it is damaged. */
 #define _POSIX_C_SOURCE 200809L /* mkdtemp */
+#define _FILE_OFFSET_BITS 64
 
 #include <stdlib.h>
 #include <string.h>

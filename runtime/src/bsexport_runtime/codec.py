@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -302,7 +303,9 @@ def native_codec() -> Codec:
 
 @cache
 def _chosen() -> tuple[Codec, str]:
-    """Choose the backend, once. Raises BackendError if the native one is required but cannot be had."""
+    """Choose the backend, once. Raises BackendError if the native one is required but cannot be had, or none works."""
+    if sys.byteorder != "little":
+        raise BackendError("weights are decoded to little-endian numbers: big-endian processors are not supported")
     asked = os.environ.get("BSEXPORT_BACKEND", "")
     if asked not in ("", "numpy"):
         raise BackendError(f"BSEXPORT_BACKEND is {asked!r}, expected nothing or 'numpy'")
