@@ -206,7 +206,7 @@ typedef struct job {
 static void run_task(void *given, size_t task) {
     job *j = given;
     struct outcome *outcome = &j->outcomes[task];
-    void *scratch = malloc(j->scratch_bytes ? j->scratch_bytes : 1);
+    void *scratch = malloc(j->scratch_bytes ? (size_t)j->scratch_bytes : 1);
     outcome->no_memory = !scratch;
     for (uint64_t part = task; part < j->parts && scratch && outcome->status == BSX_OK; part += j->tasks)
         outcome->status = j->part(j, part, scratch, &outcome->bad_block);

@@ -28,13 +28,14 @@ static bool check_shape(const bsx_node *node, const bsx_head *head, char *line) 
 
 static bool prepare(bsx_weight *weight, const bsx_node *node, const void *blob, size_t size, char *line) {
     const bsx_head *head = &weight->head;
-    weight->workspace = malloc(head->workspace_bytes);
+    weight->workspace = malloc((size_t)head->workspace_bytes);
     if (!weight->workspace) {
         snprintf(line, BSX_LINE_BYTES, "%s %s: no memory for %" PRIu64 " bytes of tables", node->op, node->name,
                  head->workspace_bytes);
         return false;
     }
-    const bsx_status status = bsx_prepare(blob, size, head, node->type, weight->workspace, head->workspace_bytes);
+    const size_t workspace_bytes = (size_t)head->workspace_bytes; /* too few of them are refused */
+    const bsx_status status = bsx_prepare(blob, size, head, node->type, weight->workspace, workspace_bytes);
     if (status == BSX_OK) return true;
     bsx_weight_damaged(node, status, 0, line);
     bsx_weight_close(weight);
@@ -55,7 +56,8 @@ bool bsx_weight_open(bsx_weight *weight, const bsx_node *node, const void *blob,
         return false;
     }
     if (!check_shape(node, &weight->head, line) || !prepare(weight, node, blob, size, line)) return false;
-    const bsx_matrix matrix = {blob, size, &weight->head, weight->workspace, weight->head.workspace_bytes};
+    const bsx_matrix matrix = {blob, size, &weight->head, weight->workspace,
+                               (size_t)weight->head.workspace_bytes};
     weight->matrix = matrix;
     return true;
 }
