@@ -21,7 +21,7 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 
 native-check:
-	$(MAKE) -C runtime/native test sanitize
+	$(MAKE) -C runtime/native test sanitize sanitize-threads
 
 native-fuzz:
 	$(MAKE) -C runtime/native fuzz-short
