@@ -12,6 +12,10 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
+PORTABLE = ["-std=c99", "-O3", "-fvisibility=hidden"]
+COMPILE = {"win32": ["/O2"], "linux": [*PORTABLE, "-fno-unswitch-loops", "-fno-asynchronous-unwind-tables"]}
+"""As in native/Makefile: the library is to stay small. Compilers of other systems may not know all of it."""
+
 LIBRARY = {"win32": "bsx.dll", "darwin": "libbsx.dylib"}.get(sys.platform, "libbsx.so")
 
 
@@ -47,7 +51,7 @@ setup(
             sources=[str(path) for path in sorted(Path("native").glob("*.c"))],
             depends=[str(path) for path in sorted(Path("native").glob("*.h"))],
             define_macros=[("BSX_SHARED", "1")],
-            extra_compile_args=["/O2"] if sys.platform == "win32" else ["-std=c99", "-O3", "-fvisibility=hidden"],
+            extra_compile_args=COMPILE.get(sys.platform, PORTABLE),
             optional=True,
         )
     ],

@@ -55,11 +55,15 @@ uint32_t bsx_crc32c_table(uint32_t crc, const void *data, size_t size) {
 #define SIDE_BY_SIDE 4U
 
 #if defined(__GNUC__) && defined(__x86_64__)
+#include <cpuid.h>
 #include <nmmintrin.h>
 
 #define INSTRUCTION "sse4.2"
 
-static bool has_instruction(void) { return __builtin_cpu_supports("sse4.2"); }
+static bool has_instruction(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_SSE4_2;
+}
 
 __attribute__((target("sse4.2"))) static uint32_t crc_by_instruction(uint32_t crc, const uint8_t *p, size_t size) {
     uint64_t state = ~crc;

@@ -89,19 +89,27 @@ const bsx_kernels bsx_portable = {"portable", false, bsx_convert_portable, expan
 /* ---- which there are ---- */
 
 #if defined(BSX_X86)
-/* __builtin_cpu_supports of older compilers does not know it. */
-static bool has_f16c(void) {
-    unsigned a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+/* Register states that the system saves: of xmm, ymm, and of the mask and zmm registers. */
+#define SAVES_256 0x6U
+#define SAVES_512 0xE6U
+
+/* XCR0, or 0 where nothing may ask for it. (__builtin_cpu_supports brings 4 kB of code with it.) */
+static unsigned saved_states(unsigned features) {
+    unsigned low = 0, high = 0;
+    if (features & bit_OSXSAVE) __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
 }
 #endif
 
 unsigned bsx_simd_levels(void) {
 #if defined(BSX_X86)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") && has_f16c()) {
-        return __builtin_cpu_supports("avx512f") ? 4 : 3; /* and so lzcnt */
-    }
-    return __builtin_cpu_supports("sse4.1") ? 2 : 1;
+    const unsigned wanted = bit_FMA | bit_F16C | bit_AVX, wanted_7 = bit_AVX2 | bit_BMI | bit_BMI2; /* and so lzcnt */
+    unsigned a, b, c, d, b7 = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSE4_1)) return 1;
+    const unsigned saved = saved_states(c), c1 = c;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c, &d)) return 2;
+    if ((c1 & wanted) != wanted || (b7 & wanted_7) != wanted_7 || (saved & SAVES_256) != SAVES_256) return 2;
+    return b7 & bit_AVX512F && (saved & SAVES_512) == SAVES_512 ? 4 : 3;
 #elif defined(BSX_NEON)
     return 2;
 #else

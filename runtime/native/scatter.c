@@ -21,14 +21,16 @@ ALWAYS_INLINE void gather(uint8_t *out, size_t count, const bsx_elements *from, 
 }
 
 /* `count` times the value of element 0. */
-ALWAYS_INLINE void fill(uint8_t *out, size_t count, const bsx_elements *from, const unsigned size, const bool wide) {
+static void fill(uint8_t *out, size_t count, const bsx_elements *from) {
     static const uint8_t zeros[8] = {0};
+    const size_t size = from->item_bytes, bytes = count * size;
     uint8_t value[8] = {0};
-    if (size > 1 || wide) memcpy(value, from->values, size);
+    if (size > 1 || from->wide) memcpy(value, from->values, size);
     if (memcmp(value, zeros, size) == 0) {
-        memset(out, 0, count * size);
-    } else {
-        for (size_t i = 0; i < count; i++) memcpy(out + i * size, value, size);
+        memset(out, 0, bytes);
+    } else if (count > 0) { /* one, then as many again as there are */
+        memcpy(out, value, size);
+        for (size_t done = size; done < bytes; done *= 2) memcpy(out + done, out, bytes - done < done ? bytes - done : done);
     }
 }
 
@@ -41,7 +43,7 @@ ALWAYS_INLINE bool scatter(uint8_t *out, size_t weights, const uint16_t *runs, s
         uint32_t span = (uint32_t)(end - i);
         for (size_t j = i; j < end; j++) span += runs[j];
         if (span > weights) return false;
-        fill(out, span, &f, size, wide);
+        fill(out, span, &f);
         weights -= span;
         for (; i + 4 <= end; i += 4) { /* four places at a time, so that little else is done than loads and stores */
             const size_t a = runs[i], b = a + runs[i + 1] + 1, c = b + runs[i + 2] + 1, d = c + runs[i + 3] + 1;
@@ -57,7 +59,7 @@ ALWAYS_INLINE bool scatter(uint8_t *out, size_t weights, const uint16_t *runs, s
             out += size;
         }
     }
-    fill(out, weights, &f, size, wide);
+    fill(out, weights, &f);
     return true;
 }
 
