@@ -17,7 +17,7 @@ import bsexport_runtime
 from bsexport.bench.points import Inputs, Point, points
 from bsexport.bench.process import in_process
 from bsexport.bench.report import Deviation, Report
-from bsexport.bench.worker import BASELINES, MODES, PLAIN, Job
+from bsexport.bench.worker import BASELINES, PLAIN, Job
 from bsexport.errors import BenchError, SourceError
 from bsexport.graph.standard import write_standard
 from bsexport.output import disk_errors
@@ -35,11 +35,11 @@ FATAL = 4  # onnxruntime's log level; on the one below, it logs what it raises
 class Settings:
     """What is measured, and how often.
 
-    modes: of MODES. batches, lengths: of the inputs; None: see points. threads: of everything; None: all cores.
+    modes: of worker.MODES. batches, lengths: of the inputs; None: see points. threads: of everything; None: all cores.
     rounds: how often each mode gets a fresh process. runs: of each point in a process; None: as many as take `seconds`.
     """
 
-    modes: tuple[str, ...] = tuple(MODES)
+    modes: tuple[str, ...] = ("float32",)
     batches: tuple[int, ...] | None = None
     lengths: tuple[int, ...] | None = None
     threads: int | None = None

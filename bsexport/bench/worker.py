@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-MODES: dict[str, dict[str, Any]] = {"float32": {}}
+MODES: dict[str, dict[str, Any]] = {"float32": {}, "coded": {"mode": "coded"}}
 """The forms in which the runtime keeps a package's weights in memory: mode -> keywords of bsexport_runtime.load."""
 
 PLAIN = "fp32"

@@ -29,11 +29,11 @@ def _several(
 @package_argument
 @click.option(
     "--modes",
-    default=",".join(MODES),
+    default="float32",
     show_default=True,
     callback=_several(click.Choice(list(MODES))),
     metavar="MODE,...",
-    help="Forms of the weights in memory to measure.",
+    help=f"Forms of the weights in memory to measure: {', '.join(MODES)}.",
 )
 @click.option(
     "--against",

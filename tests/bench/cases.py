@@ -56,6 +56,31 @@ def bert_base(folder: Path) -> Path:
     return out
 
 
+def tiled_bert(folder: Path, small: Path) -> Path:
+    """A BERT-base whose weights are those of MiniLM, tiled: sizes of the one, patterns of zeros of the other."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    out = folder / "bert-base-tiled"
+    if (out / "model.safetensors").exists():
+        return out
+    real = load_file(small / "model.safetensors")
+    weights = load_file(bert_base(folder) / "model.safetensors")
+    layers = 1 + max(int(name.split(".")[2]) for name in real if name.startswith("encoder.layer."))
+    for name, weight in weights.items():
+        parts = name.split(".")
+        if name.startswith("encoder.layer."):
+            parts[2] = str(int(parts[2]) % layers)
+        tile = real[".".join(parts)]
+        repeats = [-(-a // b) for a, b in zip(weight.shape, tile.shape, strict=True)]
+        whole = np.tile(tile, repeats)[tuple(map(slice, weight.shape))]
+        weights[name] = np.ascontiguousarray(whole, np.float32)
+    out.mkdir()
+    (out / "config.json").write_bytes((bert_base(folder) / "config.json").read_bytes())
+    save_file(weights, out / "model.safetensors", {"format": "pt"})
+    return out
+
+
 def models(folder: Path, directory: Path | None) -> dict[str, Path]:
     """Name and directory of each model to measure: `directory` alone, or MiniLM and BERT-base."""
     if directory is not None:
