@@ -26,10 +26,12 @@ GROUP_BYTES = 16 << 20  # blobs decoded before their file pages are let go; the 
 
 Arena = npt.NDArray[np.uint8]
 
+DIRECT = "session.use_external_initializer_file_buffers_directly"
+
 # The arena is used in place only if nothing makes a second copy of a weight: no direct buffers means a copy, prepacking
 # copies every matrix, and constant folding would copy what it folds.
 CONFIG = {
-    "session.use_external_initializer_file_buffers_directly": "1",
+    DIRECT: "1",
     "session.disable_prepacking": "1",
     "optimization.constant_folding_max_output_size_in_bytes": "4096",
 }
@@ -271,6 +273,7 @@ def _copy(options: ort.SessionOptions, file: str, arena: Arena, tensors: Sequenc
     """Have the session copy the tensors out of the arena; returns nothing to keep."""
     if arena.size and not tensors:
         raise BsexportRuntimeError(f"onnxruntime {ort.__version__} cannot use an arena in place; update it to 1.31")
+    options.add_session_config_entry(DIRECT, "0")  # from 1.32 on it would keep these, too, from being copied
     values = []
     for tensor in tensors:
         words = arena[tensor.arena_offset :][: math.prod(tensor.shape) * tensor.dtype.storage.itemsize]
