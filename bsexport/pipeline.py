@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from bsexport import codebook, layout, prune
 from bsexport.code import CODED_DTYPES, CodedTensor, code, code_raw
-from bsexport.errors import RecipeError
+from bsexport.errors import RecipeError, VerifyError
 from bsexport.graph import rewrite
+from bsexport.graph.schema import refusal
 from bsexport.package import BlobPlaces, PackageWriter
 from bsexport.recipe import NO_PROTECTION, Recipe, matches, why_too_small
 from bsexport.report import Report, TensorReport
@@ -187,11 +188,16 @@ def check_not_all_zero(tensors: Sequence[TensorReport], recipe: Recipe) -> None:
 
 
 def graph_files(source: Source, report: Report) -> dict[str, bytes]:
-    """The content of both graphs of the package, by file name."""
+    """The content of both graphs of the package, by file name.
+
+    Raises VerifyError if onnx's checker refuses the coded one.
+    """
     coded = rewrite.coded(source.graph, {tensor.name: tensor.place for tensor in report.tensors})
     plain = rewrite.plain(
         source.graph, {tensor.name: (tensor.arena_offset, tensor.nbytes) for tensor in report.tensors}
     )
+    if (why := refusal(coded, plain)) is not None:
+        raise VerifyError(f"{source.name}: onnx refuses the coded graph: {why}; report this, with the model")
     return {
         CODED_GRAPH: coded.SerializeToString(deterministic=True),
         PLAIN_GRAPH: plain.SerializeToString(deterministic=True),

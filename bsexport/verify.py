@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,19 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from bsexport.errors import SourceError, VerifyError
 from bsexport.graph import rewrite
+from bsexport.graph.schema import refusal
 from bsexport.inputs import sample_inputs
 from bsexport.pipeline import Part, Progress, prune_part, take_part, threshold
 from bsexport.recipe import Recipe
 from bsexport.source import Source
 from bsexport.unpack import read_tensor
-from bsexport_runtime.package import MANIFEST, Package, align
+from bsexport_runtime.errors import PackageError
+from bsexport_runtime.package import CODED_GRAPH, MANIFEST, PLAIN_GRAPH, Package, align
 from bsexport_runtime.session import Session, load
 
 Array = npt.NDArray[Any]
@@ -86,18 +90,31 @@ class Verdict:
 
 
 def check(path: Path, open_model: Callable[[str | None], Source] | None, progress: Progress) -> Verdict:
-    """Check every checksum and decode every block; then, if the package is sound, compare it with its model.
+    """Check every checksum, block and the coded graph; then, if the package is sound, compare it with its model.
 
     open_model: opens the model for a task, if the package is to be compared with one.
     Raises PackageError if the package cannot be opened at all, SourceError if the model is another one.
     """
     package = Package(path)
-    wrong = tuple(package.verify())
+    wrong = (*package.verify(), *_check_graph(package))
     comparison = None
     if open_model is not None and not wrong:
         comparison = compare(path, open_model(package.manifest.get("task")), progress)
         wrong = comparison.wrong
     return Verdict(package.path, len(package.tensors), len(package.files), wrong, comparison)
+
+
+def _check_graph(package: Package) -> Iterator[str]:
+    """A line if onnx's checker refuses the coded graph. A damaged file is not looked at: its checksum is wrong."""
+    try:
+        coded, plain = (onnx.load_from_string(package.read_bytes(name)) for name in (CODED_GRAPH, PLAIN_GRAPH))
+    except PackageError:
+        return
+    except DecodeError:
+        yield f"{package.path}: {CODED_GRAPH} or {PLAIN_GRAPH} is no ONNX graph; pack the model again"
+        return
+    if (why := refusal(coded, plain)) is not None:
+        yield f"{package.path / CODED_GRAPH}: onnx refuses it: {why}; pack the model again"
 
 
 def compare(path: Path, source: Source, progress: Progress) -> Comparison:

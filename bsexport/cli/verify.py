@@ -20,7 +20,8 @@ from bsexport.cli.options import echo_json, json_option, package_argument, progr
 def verify(package: Path, against: str | None, as_json: bool, quiet: bool, trust_remote_code: bool) -> None:
     """Check PACKAGE, or compare it with its model.
 
-    Every checksum is checked and every block decoded; the exit code is 1 if anything is wrong.
+    Every checksum is checked, every block decoded, and the coded graph given to onnx's checker; the exit code is 1 if
+    anything is wrong.
 
     With --against, prune the model again, hold every weight against the decoded one (half a step apart at most), and
     say how far the outputs are from the model's. Example:

@@ -18,7 +18,8 @@ from bsexport.graph import walk
 from bsexport.graph.clean import clean, is_weight
 from bsexport.graph.heads import is_head
 from bsexport.graph.hoist import constant_tensor, take_weights
-from bsexport.graph.rewrite import DOMAIN, inline_constants
+from bsexport.graph.rewrite import inline_constants
+from bsexport.graph.schema import DOMAIN
 from bsexport.graph.skeleton import declare, duplicate
 from bsexport.graph.tensor_data import data_reader, make_inline, packed_bytes
 from bsexport.source import Source, Weight, default_name, device_files

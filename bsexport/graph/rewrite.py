@@ -11,12 +11,9 @@ from onnx import TensorProto, helper
 from bsexport.errors import ExportError
 from bsexport.graph import walk
 from bsexport.graph.clean import MICROSOFT, import_domains
+from bsexport.graph.schema import DOMAIN, DOMAIN_VERSION, note_shapes
 from bsexport.graph.skeleton import declare, declared_bytes, declared_weights, duplicate, set_place
 from bsexport_runtime.package import ARENA, WEIGHTS
-
-DOMAIN = "bsexport"
-DOMAIN_VERSION = 1
-"""Operator set of EGMatMul, EGGather and EGDecode."""
 
 BLOB_SUFFIX = ".bsx"
 """A coded weight NAME stands in the coded graph as the uint8 initializer NAME + BLOB_SUFFIX."""
@@ -70,7 +67,8 @@ def coded(model: onnx.ModelProto, blobs: Mapping[str, BlobPlace]) -> onnx.ModelP
     EGGather(blob, indices), attribute shape: float32 Gather on axis 0; int32 or int64 indices of any rank,
     negative ones count from the end.
     EGDecode(blob), attributes shape and dtype (TensorProto.DataType): the weight itself, once for all other uses.
-    A raw weight stays an initializer under its own name, external at its payload.
+    A raw weight stays an initializer under its own name, external at its payload. Every value whose shape can be told
+    has it noted, for viewers.
 
     Requires a cleaned graph (unique names). Ensures the order of nodes, with the decodes first.
     Raises ValueError if `blobs` lacks a weight, names another, or gives a raw one another size than its shape;
@@ -96,6 +94,7 @@ def coded(model: onnx.ModelProto, blobs: Mapping[str, BlobPlace]) -> onnx.ModelP
     if weights:
         rewritten.opset_import.append(helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
     import_domains(rewritten)
+    note_shapes(rewritten)
     return rewritten
 
 
