@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +66,4 @@ def test_what_is_predicted_is_what_a_session_takes(package: Path, tmp_path: Path
     measured = in_process(job)["load_peak_bytes"]
     assert measured <= predicted <= measured + (4 << 20)
     room = predicted + (2 << 20)  # RLIMIT_DATA counts pages that were asked for and never touched
-    command = [sys.executable, "-m", "tests.bench.limited", json.dumps(asdict(job)), str(room)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    assert done.returncode == 0, done.stderr
+    in_process(replace(job, limit=room))

@@ -42,6 +42,7 @@ class Job:
     inputs: the inputs' names. points: an .npz file for each point to measure, its arrays in the order of the names.
     runs: how many of each point count; None: as many as fit into `seconds`, at least FEWEST.
     outputs: names of those to keep. keep: a folder for them, an N.npz for each point, in that order; None: nowhere.
+    limit: private memory in bytes that the process may take beyond imports and inputs, held by the system; None: all.
     """
 
     name: str
@@ -53,11 +54,13 @@ class Job:
     seconds: float = 1.0
     outputs: list[str] = field(default_factory=list)
     keep: str | None = None
+    limit: int | None = None
 
 
 class Memory:
     """Private resident memory beyond that at its making, in bytes, from Linux's /proc.
 
+    private, files: what was resident at its making, private memory and pages of files.
     The peak is the kernel's own mark of all that was resident, so nothing is missed between two looks, less the pages
     of files (libraries, the mapped package) that are resident when it is read. By as much as those have changed since
     the peak, it is off.
@@ -66,8 +69,9 @@ class Memory:
     def __init__(self, own: Path = OWN) -> None:
         """Raises OSError or KeyError where the system does not tell."""
         self._own = own
-        self._before = 0
-        _, self._before = self.mark()
+        self.private = 0
+        _, self.private = self.mark()
+        self.files = status(own)["RssFile"]
 
     def mark(self) -> tuple[int, int]:
         """The peak since the last mark, and what is resident now."""
@@ -75,7 +79,11 @@ class Memory:
         now = found["RssAnon"]
         peak = max(now, found["VmHWM"] - found["RssFile"] - found["RssShmem"])
         (self._own / "clear_refs").write_text("5")  # the kernel's mark begins anew
-        return peak - self._before, now - self._before
+        return peak - self.private, now - self.private
+
+    def more_files(self) -> int:
+        """Pages of files that came in since; the system may drop them again."""
+        return status(self._own)["RssFile"] - self.files
 
 
 def status(own: Path = OWN) -> dict[str, int]:
@@ -85,13 +93,25 @@ def status(own: Path = OWN) -> dict[str, int]:
     return {key: int(value.split()[0]) * 1024 for key, value in pairs}
 
 
+def limit_private(more: int) -> None:
+    """Let this process take so many more bytes of private memory than it has, and no byte beyond.
+
+    The system counts what is asked for, touched or not. Raises OSError, or ImportError, where it has no such limit.
+    """
+    import resource
+
+    most = status()["VmData"] + more
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
 def measure(job: Job) -> dict[str, Any]:
     """Load, answer once, then answer each point again and again.
 
     Seconds are of the wall clock, load_cpu_seconds those of all threads. import_seconds: of the runtime, after numpy
     and onnxruntime. first_answer_seconds: from the beginning of the load to the end of the first run, on the first
     point. Bytes are private resident memory beyond imports and inputs, None where the system does not tell: the peak
-    of the load and what is resident after it, the peak of everything and what is resident after the last run.
+    of the load and what is resident after it, the peak of everything and what is resident after the last run; pages of
+    files that came in, such as those of mapped weights; and what imports and inputs had taken before.
     """
     import onnxruntime  # noqa: F401
 
@@ -100,6 +120,8 @@ def measure(job: Job) -> dict[str, Any]:
     import_seconds = time.perf_counter() - start
     points = [read_inputs(job, path) for path in job.points]
     memory = _memory()
+    if job.limit is not None:
+        limit_private(job.limit)
     start, processor = time.perf_counter(), time.process_time()
     session = load()
     load_seconds, load_cpu_seconds = time.perf_counter() - start, time.process_time() - processor
@@ -109,6 +131,7 @@ def measure(job: Job) -> dict[str, Any]:
     first_answer_seconds = load_seconds + time.perf_counter() - start
     latencies = [_latency(partial(session.run, None, point), job) for point in points]
     peak, steady = memory.mark() if memory else (None, None)
+    files = memory.more_files() if memory else None
     if job.keep is not None:
         for index, point in enumerate(points):
             np.savez(Path(job.keep) / f"{index}.npz", *session.run(job.outputs, point))
@@ -124,6 +147,9 @@ def measure(job: Job) -> dict[str, Any]:
         "loaded_bytes": loaded,
         "peak_bytes": None if load_peak is None or peak is None else max(load_peak, peak),
         "steady_bytes": steady,
+        "file_bytes": files,
+        "imports_bytes": memory.private if memory else None,
+        "imports_file_bytes": memory.files if memory else None,
     }
 
 

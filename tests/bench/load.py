@@ -7,12 +7,9 @@ does hits all of them alike.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +19,7 @@ import numpy as np
 import bsexport_runtime
 from bsexport.bench.process import in_process
 from bsexport.bench.worker import PLAIN, PLAIN_SAME, Job
+from bsexport.errors import BenchError
 from bsexport.unpack import unpack
 
 from . import cases, results
@@ -53,9 +51,11 @@ def jobs(package: Path, plain: Path) -> dict[str, Job]:
 
 def fits(job: Job, limit: int) -> bool:
     """Whether loading, with one thread, gets by with so much private memory beyond the import."""
-    one_thread = json.dumps(asdict(job) | {"threads": 1})
-    command = [sys.executable, "-m", "tests.bench.limited", one_thread, str(limit)]
-    return subprocess.run(command, capture_output=True).returncode == 0
+    try:
+        in_process(replace(job, threads=1, limit=limit))
+    except BenchError:
+        return False
+    return True
 
 
 def measure(asked: dict[str, Job], repeats: int) -> dict[str, dict[str, float]]:

@@ -7,13 +7,10 @@ the median of the ratios within a round.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +20,7 @@ import numpy as np
 import bsexport_runtime
 from bsexport.bench.process import in_process
 from bsexport.bench.worker import Job
+from bsexport.errors import BenchError
 from bsexport.recipe import Recipe
 
 from . import cases, results
@@ -91,8 +89,11 @@ def measure(packed: cases.Packed, zeros: float, rounds: int, folder: Path) -> Fo
 
 def within(job: Job) -> bool:
     """Whether the model loads and answers with LIMIT bytes of private memory, held by the system (RLIMIT_DATA)."""
-    command = [sys.executable, "-m", "tests.bench.limited", json.dumps(asdict(job)), str(LIMIT)]
-    return subprocess.run(command, capture_output=True, env=NATIVE).returncode == 0
+    try:
+        in_process(replace(job, limit=LIMIT), NATIVE)
+    except BenchError:
+        return False
+    return True
 
 
 def bars(found: Sequence[Found]) -> Iterator[Bar]:
