@@ -92,8 +92,8 @@ def test_a_limit_that_nothing_fits_names_every_need() -> None:
     with pytest.raises(BsexportRuntimeError) as caught:
         load(PACKAGE, memory_limit="1kB")
     line = str(caught.value)
-    assert line.startswith(f"{PACKAGE}: no mode fits into 0.0 MB: needed are float32 ")
-    assert "coded " in line and "\n" not in line
+    assert line.startswith(f"{PACKAGE}: no mode fits into 0.0 MB: float32 needs ")
+    assert ", coded " in line and "\n" not in line
 
 
 def test_modes_that_cannot_be() -> None:
@@ -109,14 +109,14 @@ def test_an_older_onnxruntime_has_no_coded_mode(monkeypatch: pytest.MonkeyPatch)
         load(PACKAGE, mode="coded")
 
 
-def elsewhere(tmp_path: Path, library: bytes | None) -> str:
-    """What a process says that loads the package coded with another library, or none, in the runtime's folder."""
+def elsewhere(tmp_path: Path, library: bytes | None, asked: str = "mode='coded'") -> str:
+    """What a process says that loads the package with another library, or none, in the runtime's folder."""
     source = Path(bsexport_runtime.__file__).parent
     copied = tmp_path / "bsexport_runtime"
     shutil.copytree(source, copied, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     if library is not None:
         (copied / "libbsx.so").write_bytes(library)
-    program = f"import bsexport_runtime; bsexport_runtime.load({str(PACKAGE)!r}, mode='coded')"
+    program = f"import bsexport_runtime; bsexport_runtime.load({str(PACKAGE)!r}, {asked})"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.returncode == 1
@@ -126,6 +126,12 @@ def elsewhere(tmp_path: Path, library: bytes | None) -> str:
 def test_without_the_library_coded_is_refused_with_the_reason(tmp_path: Path) -> None:
     line = elsewhere(tmp_path, None)
     assert "mode coded cannot be had: its operators are in the native library: libbsx.so is not installed" in line
+
+
+def test_without_the_library_a_limit_says_so_too(tmp_path: Path) -> None:
+    line = elsewhere(tmp_path, None, "memory_limit=1000")
+    assert "no mode fits into 0.0 MB: float32 needs " in line
+    assert "coded cannot be had (its operators are in the native library: libbsx.so is not installed" in line
 
 
 @coded_only

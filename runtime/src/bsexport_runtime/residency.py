@@ -11,7 +11,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from bsexport_runtime.errors import BackendError, BsexportRuntimeError
-from bsexport_runtime.format import Layout
+from bsexport_runtime.format import DType, Layout
 from bsexport_runtime.package import ARENA, CODED_GRAPH, PLAIN_GRAPH, WEIGHTS, Package
 
 AUTO = "auto"
@@ -80,15 +80,18 @@ def choose(package: Package, mode: str | None, memory_limit: int | str | None) -
     if asked != AUTO:
         _check(package, asked, limit)
         return asked
-    needs = {name: (predict(package, name), MODES[name].missing()) for name in MODES}
-    for name, (need, missing) in needs.items():
-        if missing is None and (limit is None or need <= limit):
-            if name != "float32":
-                _warn(package, name, needs, limit)
+    needs: list[str] = []  # of the modes that were passed over
+    for name, known in MODES.items():
+        if (missing := known.missing()) is not None:  # then what it needs cannot be told either
+            needs.append(f"{name} cannot be had ({missing})")
+        elif limit is None or (need := predict(package, name)) <= limit:
+            if needs:
+                _warn(package, name, needs[0], limit)
             return name
-    lines = [f"{name} {_size(need)}{f' ({missing})' if missing else ''}" for name, (need, missing) in needs.items()]
+        else:
+            needs.append(f"{name} needs {_size(need)}")
     short = f"no mode fits into {_size(limit or 0)}"
-    raise BsexportRuntimeError(f"{package.path}: {short}: needed are {', '.join(lines)}; prune more, or allow more")
+    raise BsexportRuntimeError(f"{package.path}: {short}: {', '.join(needs)}; prune more, or allow more")
 
 
 def parse_limit(limit: int | str) -> int:
@@ -114,9 +117,8 @@ def _check(package: Package, mode: str, limit: int | None) -> None:
         )
 
 
-def _warn(package: Package, mode: str, needs: dict[str, tuple[int, str | None]], limit: int | None) -> None:
-    need, missing = needs["float32"]
-    why = missing or f"float32 needs {_size(need)}, memory_limit is {_size(limit or 0)}"
+def _warn(package: Package, mode: str, passed_over: str, limit: int | None) -> None:
+    why = passed_over if limit is None else f"{passed_over}, memory_limit is {_size(limit)}"
     # At whoever called load.
     warnings.warn(f"{package.path}: loaded in mode {mode}, which is slower: {why}", RuntimeWarning, stacklevel=4)
 
@@ -126,7 +128,10 @@ def _size(size: int) -> str:
 
 
 def _coded_bytes(package: Package) -> int:
-    """The decoders' tables, and every tensor that EGDecode has to write out: coded, but of no float32 matrix."""
+    """The decoders' tables, and every tensor that EGDecode writes out: coded, but no float32 matrix.
+
+    A matrix that the graph uses otherwise than in products and Gather is written out, too; that is not foreseen.
+    """
     from bsexport_runtime import native
 
     total = 0
@@ -134,7 +139,7 @@ def _coded_bytes(package: Package) -> int:
         head = package.head(tensor)
         if head.layout is not Layout.RAW:
             total += native.workspace_bytes(package.blob(tensor))
-            total += head.nbytes if len(head.shape) != 2 else 0
+            total += head.nbytes if (len(head.shape), head.dtype) != (2, DType.FLOAT32) else 0
     return total
 
 
