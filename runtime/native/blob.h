@@ -169,6 +169,7 @@ typedef struct bsx_setup {
     unsigned item_bytes;
     bsx_form form;
     unsigned simd; /* which of bsx_kernels */
+    bool crc32c;   /* as bsx_crc32c_instruction said */
     float step;
 } bsx_setup;
 

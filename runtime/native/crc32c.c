@@ -1,7 +1,6 @@
 /* crc32c.c - CRC-32C (section 2), by the processor's instruction where it has one. */
 #include "crc32c.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #include "bits.h"
@@ -140,8 +139,13 @@ static void crcs_by_instruction(const uint8_t *const *data, size_t size, uint32_
 }
 #endif
 
-void bsx_crc32c_many(const uint8_t *const *data, const size_t *sizes, uint32_t *crcs, unsigned count) {
-    const bool instruction = has_instruction();
+static uint32_t crc_more(uint32_t crc, const void *data, size_t size, bool instruction) {
+    return instruction ? crc_by_instruction(crc, data, size) : bsx_crc32c_table(crc, data, size);
+}
+
+bool bsx_crc32c_instruction(void) { return has_instruction(); }
+
+void bsx_crc32c_many(const uint8_t *const *data, const size_t *sizes, uint32_t *crcs, unsigned count, bool instruction) {
     unsigned i = 0;
     for (; instruction && i + SIDE_BY_SIDE <= count; i += SIDE_BY_SIDE) {
         size_t common = sizes[i];
@@ -152,11 +156,11 @@ void bsx_crc32c_many(const uint8_t *const *data, const size_t *sizes, uint32_t *
             crcs[j] = crc_by_instruction(crcs[j], data[j] + common, sizes[j] - common);
         }
     }
-    for (; i < count; i++) crcs[i] = bsx_crc32c(data[i], sizes[i]);
+    for (; i < count; i++) crcs[i] = crc_more(0, data[i], sizes[i], instruction);
 }
 
 uint32_t bsx_crc32c_more(uint32_t crc, const void *data, size_t size) {
-    return has_instruction() ? crc_by_instruction(crc, data, size) : bsx_crc32c_table(crc, data, size);
+    return crc_more(crc, data, size, has_instruction());
 }
 
 uint32_t bsx_crc32c(const void *data, size_t size) { return bsx_crc32c_more(0, data, size); }

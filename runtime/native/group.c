@@ -48,7 +48,7 @@ static void open_lane(const bsx_job *j, uint64_t i, bsx_lane *l) {
     l->coded = l->block.coded;
 }
 
-static void check_crcs(bsx_lane *lanes, unsigned count) {
+static void check_crcs(const bsx_job *j, bsx_lane *lanes, unsigned count) {
     const uint8_t *data[BSX_GROUP] = {NULL};
     size_t sizes[BSX_GROUP] = {0};
     uint32_t crcs[BSX_GROUP];
@@ -56,7 +56,7 @@ static void check_crcs(bsx_lane *lanes, unsigned count) {
         data[i] = lanes[i].data;
         sizes[i] = (size_t)bsx_block_bytes(&lanes[i].block);
     }
-    bsx_crc32c_many(data, sizes, crcs, count);
+    bsx_crc32c_many(data, sizes, crcs, count, j->setup.crc32c);
     for (unsigned i = 0; i < count; i++) {
         if (lanes[i].status == BSX_OK && crcs[i] != lanes[i].block.crc) lanes[i].status = BSX_BLOCK_CRC;
     }
@@ -131,7 +131,7 @@ bsx_job bsx_job_of(const void *blob, const bsx_head *head, const void *workspace
 
 void bsx_read_group(const bsx_job *j, uint64_t first_block, unsigned count, bsx_lane *lanes) {
     for (unsigned i = 0; i < count; i++) open_lane(j, first_block + i, &lanes[i]);
-    check_crcs(lanes, count);
+    check_crcs(j, lanes, count);
     if (j->head->layout == BSX_RAW) return;
     place_lanes(j, lanes, count);
     read_streams(j, lanes, count, false);

@@ -1,5 +1,6 @@
 /* prepare.c - what is computed once per blob: tables, values and offsets, laid out in the caller's workspace. */
 #include "blob.h"
+#include "crc32c.h"
 #include "kernels.h"
 
 #define ALIGNED(bytes) (((uint64_t)(bytes) + BSX_ALIGNMENT - 1) / BSX_ALIGNMENT * BSX_ALIGNMENT)
@@ -125,7 +126,7 @@ bsx_status bsx_prepare_with(const void *blob, size_t size, const bsx_head *head,
     const bsx_workspace parts = bsx_workspace_parts(head, workspace);
     const unsigned item_bytes = raw ? (out_type == head->dtype ? head->item_bytes : 0) : bsx_type_bytes(out_type);
     if (item_bytes == 0) return BSX_BAD_ARGUMENT;
-    *parts.setup = (bsx_setup){out_type, item_bytes, BSX_AS_SYMBOLS, simd, head->step};
+    *parts.setup = (bsx_setup){out_type, item_bytes, BSX_AS_SYMBOLS, simd, bsx_crc32c_instruction(), head->step};
     if (!raw) {
         uint8_t classes[BSX_MAX_PAIRED];
         if (!bsx_read_codebook(blob, head, parts.codebook, head->pairs ? classes : NULL)) return BSX_BAD_CODEBOOK;

@@ -8,14 +8,14 @@
 #include "crc32c.h"
 
 /* Of several pieces at once, of different lengths. */
-static void test_many(const uint8_t *bytes) {
+static void test_many(const uint8_t *bytes, bool instruction) {
     static const size_t sizes[9] = {100, 97, 0, 33, 8, 9, 200, 7, 64};
     const uint8_t *data[9];
     uint32_t crcs[9];
     for (unsigned i = 0; i < 9; i++) data[i] = bytes + 3 * i;
     for (unsigned count = 0; count <= 9; count++) {
         for (unsigned first = 0; first + count <= 9; first++) {
-            bsx_crc32c_many(data + first, sizes + first, crcs, count);
+            bsx_crc32c_many(data + first, sizes + first, crcs, count, instruction);
             for (unsigned i = 0; i < count; i++) CHECK(crcs[i] == slow_crc32c(data[first + i], sizes[first + i]));
         }
     }
@@ -33,7 +33,8 @@ void test_crc32c(void) {
     for (unsigned i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)i;
     CHECK(bsx_crc32c(bytes, 32) == 0x46DD794E && bsx_crc32c_table(0, bytes, 32) == 0x46DD794E);
     for (unsigned i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)(i * 167 + (i >> 3));
-    test_many(bytes);
+    test_many(bytes, false);
+    if (bsx_crc32c_instruction()) test_many(bytes, true);
     for (size_t start = 0; start < 9; start++) {
         for (size_t size = 0; start + size < sizeof bytes; size++) {
             const uint32_t expected = slow_crc32c(bytes + start, size);
