@@ -18,6 +18,7 @@ from bsexport.quantize import dequantize, quantize
 from bsexport_runtime import codec
 from bsexport_runtime.codebook import MAX_LEVEL
 from bsexport_runtime.format import MAX_SYMBOLS, DType
+from bsexport_runtime.int8 import LARGEST
 
 Array = npt.NDArray[Any]
 
@@ -31,6 +32,7 @@ class CodedTensor:
 
     zeros: how many weights are stored as 0.
     largest: the largest magnitude of a coded tensor's weights, 0 for RAW.
+    wide: how many rows, and how many columns, of a coded matrix have a level beyond int8's; of other tensors 0.
     why: the reason for RAW, "" if it is coded.
     """
 
@@ -38,6 +40,7 @@ class CodedTensor:
     symbols: Histogram | None
     zeros: int
     largest: float
+    wide: tuple[int, int]
     why: str
 
 
@@ -45,7 +48,7 @@ def code_raw(name: str, weights: Array, why: str) -> CodedTensor:
     """The tensor as it is, in a RAW blob. Raises SourceError for a NaN; infinities may be a mask's."""
     check_finite(name, weights, infinities=True)
     blob = codec.encode_raw(weights.tobytes(), weights.shape, dtype_code(weights.dtype))
-    return CodedTensor(blob, None, weights.size - int(np.count_nonzero(weights)), 0.0, why)
+    return CodedTensor(blob, None, weights.size - int(np.count_nonzero(weights)), 0.0, (0, 0), why)
 
 
 def code(
@@ -93,7 +96,16 @@ def code(
     if len(blob) >= weights.nbytes:
         return code_raw(name, weights, f"coded it would take {len(blob)} bytes instead of {weights.nbytes}")
     _compare(name, blob, levels, step, weights.dtype, pool)
-    return CodedTensor(blob, symbols, symbols.zeros, max(float(flat.max()), -float(flat.min())), "")
+    largest = max(float(flat.max()), -float(flat.min()))
+    return CodedTensor(blob, symbols, symbols.zeros, largest, _wide(levels, symbols), "")
+
+
+def _wide(levels: npt.NDArray[np.int32], symbols: Histogram) -> tuple[int, int]:
+    """How many rows, and how many columns, of a matrix have a level beyond +-LARGEST."""
+    if levels.ndim != 2 or np.abs(symbols.levels).max() <= LARGEST:
+        return 0, 0
+    rows, columns = (np.maximum(levels.max(axis), -levels.min(axis)) > LARGEST for axis in (1, 0))
+    return int(np.count_nonzero(rows)), int(np.count_nonzero(columns))
 
 
 def _compare(

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 from bsexport import __version__
 from bsexport.output import Staging, disk_errors
-from bsexport_runtime.package import FORMAT, MANIFEST, VERSION, WEIGHTS, align, seal
+from bsexport_runtime.format import align
+from bsexport_runtime.package import FORMAT, MANIFEST, VERSION, WEIGHTS, seal
 
 
 def is_package(path: Path) -> bool:

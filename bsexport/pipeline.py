@@ -14,12 +14,15 @@ from bsexport import codebook, layout, prune
 from bsexport.code import CODED_DTYPES, CodedTensor, code, code_raw
 from bsexport.errors import RecipeError, VerifyError
 from bsexport.graph import rewrite
+from bsexport.graph.int8 import int8 as rewrite_int8
 from bsexport.graph.schema import refusal
+from bsexport.int8 import int8_report
 from bsexport.package import BlobPlaces, PackageWriter
 from bsexport.recipe import NO_PROTECTION, Recipe, matches, why_too_small
 from bsexport.report import Report, TensorReport
 from bsexport.source import Source, Weight
-from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH, align
+from bsexport_runtime.format import align
+from bsexport_runtime.package import CODED_GRAPH, INT8_GRAPH, PLAIN_GRAPH
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, float], None]  # stage, share of it that is done
@@ -30,12 +33,14 @@ def pack(
     recipe: Recipe,
     out: Path | None,
     *,
+    int8: bool = False,
     force: bool = False,
     threads: int = 1,
     progress: Progress = lambda stage, share: None,
 ) -> Report:
     """Prune, quantise and code a model, and write the package; with out=None only report what it would be.
 
+    int8: add what the runtime's mode int8 needs.
     Tensors are read one at a time, so that memory stays near the largest tensor. The same source and recipe give the
     same bytes, whatever the number of threads.
 
@@ -46,6 +51,8 @@ def pack(
 
     def coded(add_blob: Callable[[bytes], int]) -> tuple[Report, dict[str, bytes]]:
         report = code_parts(source, parts, recipe, limit, add_blob, threads, progress)
+        if int8:
+            report = replace(report, int8=int8_report(source.graph, report.tensors))
         graphs = graph_files(source, report)
         return replace(report, graph_bytes=sum(map(len, graphs.values()))), graphs
 
@@ -188,7 +195,7 @@ def check_not_all_zero(tensors: Sequence[TensorReport], recipe: Recipe) -> None:
 
 
 def graph_files(source: Source, report: Report) -> dict[str, bytes]:
-    """The content of both graphs of the package, by file name.
+    """The content of the graphs of the package, by file name.
 
     Raises VerifyError if onnx's checker refuses the coded one.
     """
@@ -198,10 +205,10 @@ def graph_files(source: Source, report: Report) -> dict[str, bytes]:
     )
     if (why := refusal(coded, plain)) is not None:
         raise VerifyError(f"{source.name}: onnx refuses the coded graph: {why}; report this, with the model")
-    return {
-        CODED_GRAPH: coded.SerializeToString(deterministic=True),
-        PLAIN_GRAPH: plain.SerializeToString(deterministic=True),
-    }
+    graphs = {CODED_GRAPH: coded, PLAIN_GRAPH: plain}
+    if report.int8:
+        graphs[INT8_GRAPH] = rewrite_int8(source.graph, report.int8.form, report.recipe.step)
+    return {name: graph.SerializeToString(deterministic=True) for name, graph in graphs.items()}
 
 
 def counter(stage: str, total: int, progress: Progress) -> Callable[[int], None]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bsexport.code import CODED_DTYPES, CodedTensor
 from bsexport.graph.rewrite import BlobPlace
+from bsexport.int8 import Int8Report
 from bsexport.layout import best_code, code_bits, code_name
 from bsexport.prune import Threshold
 from bsexport.recipe import Recipe
@@ -25,7 +26,7 @@ class TensorReport:
     offset, blob_bytes: its blob in weights.bsx, of which head_bytes are side information (head, codebook, index).
     arena_offset, nbytes: its place in the decoded arena. largest: the largest magnitude of a coded tensor.
     constant: made by the model's code, not in its checkpoint. pruned: whether it took part in pruning.
-    zeros: weights that decode to 0.
+    zeros: weights that decode to 0. wide: rows and columns of a matrix with a level beyond those of int8.
     level_code, run_code: families and orders, such as "rice 2" and "eg 0"; "" where there is no such stream. pairs:
     whether the levels are coded two at a time.
     eg0_bits, eg_bits: exp-Golomb at order 0 and at the best order, eg_order, of the tensor's own ranks.
@@ -52,6 +53,7 @@ class TensorReport:
     constant: bool
     pruned: bool
     zeros: int
+    wide: tuple[int, int]
     entropy_bits: float
     eg0_bits: int
     eg_bits: int
@@ -85,6 +87,7 @@ class TensorReport:
             constant=weight.constant,
             pruned=pruned,
             zeros=coded.zeros,
+            wide=coded.wide,
             entropy_bits=coded.symbols.entropy() if coded.symbols else 0.0,
             eg0_bits=0 if counts is None else code_bits(counts, 0),
             eg_bits=bits,
@@ -104,7 +107,8 @@ class Report:
     """A packed model.
 
     inline: small tensors that stay in the graph. paper_bits: what algorithm 2 of the paper makes of all coded weights,
-    with one codebook and order 0. graph_bytes: of both graphs.
+    with one codebook and order 0. int8: its form in the runtime's mode of that name, if that was asked for.
+    graph_bytes: of all graphs.
     """
 
     name: str
@@ -114,6 +118,7 @@ class Report:
     tensors: tuple[TensorReport, ...]
     inline: tuple[str, ...]
     paper_bits: int
+    int8: Int8Report | None = None
     graph_bytes: int = 0
 
     @property
@@ -168,6 +173,7 @@ class Report:
             "summary": {key: value for key, value in self.summary().items() if key != "graph_bytes"},
             "inline": list(self.inline),
             "tensors": [_tensor_entry(tensor) for tensor in self.tensors],
+            **({"int8": self.int8.to_manifest()} if self.int8 else {}),
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from bsexport.int8 import LEFT_UNCODED, Int8Report
 from bsexport.report import Report
-from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH, printable
+from bsexport_runtime.fields import printable
+from bsexport_runtime.package import CODED_GRAPH, INT8_GRAPH, PLAIN_GRAPH
 
 LABEL = 18  # columns of the first column
 NUMBER = "\0"  # stands for a number in a name; no printable name has it
@@ -16,13 +18,20 @@ def report_text(report: Report) -> str:
     """The table that pack ends with: sizes, rates, sparsity, and every tensor that was not pruned or not coded."""
     total = report.summary()
     return "\n".join(
-        [*_size_lines(total), *_rate_lines(total), *_pruning_lines(report, total), *_uncoded_lines(report)]
+        [
+            *_size_lines(total),
+            *_rate_lines(total),
+            *_pruning_lines(report, total),
+            *_uncoded_lines(report),
+            *(_int8_lines(report.int8, total) if report.int8 else []),
+        ]
     )
 
 
 def manifest_text(manifest: dict[str, Any]) -> str:
     """A package's manifest as text: recipe, sizes, and a line for every tensor."""
-    graph_bytes = sum(manifest["files"][name]["bytes"] for name in (CODED_GRAPH, PLAIN_GRAPH))
+    graphs = [entry for name, entry in manifest["files"].items() if name in (CODED_GRAPH, PLAIN_GRAPH, INT8_GRAPH)]
+    graph_bytes = sum(entry["bytes"] for entry in graphs)
     total = {**manifest["summary"], "graph_bytes": graph_bytes}
     recipe = ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
@@ -105,6 +114,30 @@ def _uncoded_lines(report: Report) -> list[str]:
     for why, names in reasons.items():
         lines.append(f"  {why} ({len(names)})")
         lines.extend(f"    {name}" for name in draw_together(names))
+    return lines
+
+
+def _int8_lines(int8: Int8Report, total: dict[str, Any]) -> list[str]:
+    """The weights in mode int8: their memory, those that stay as they are by reason, and the rows with own scales."""
+    arena = int8.form.arena_bytes
+    lines = [
+        f"{'in mode int8':{LABEL}}{arena:14,}{arena / total['fp32_bytes']:10.2%}   of memory for weights; "
+        f"{len(int8.form.places) - len(int8.why)} of {len(int8.form.places)} tensors in int8"
+    ]
+    reasons: dict[str, list[str]] = {}
+    for name, why in int8.why.items():
+        if not why.startswith(LEFT_UNCODED):  # they are listed already
+            reasons.setdefault(why, []).append(name)
+    for why, names in reasons.items():
+        lines.append(f"  coded, but not in int8: {why} ({len(names)})")
+        lines.extend(f"    {name}" for name in draw_together(names))
+    if not int8.rescaled:
+        return [*lines, "  every level is within +-127: the int8 weights are exact"]
+    count = sum(number for number, _ in int8.rescaled.values())
+    lines.append(
+        f"  {count:,} rows or columns go beyond +-127 and have a scale of their own, of which levels are rounded"
+    )
+    lines.extend(f"    {number:,} {what} of {printable(name)}" for name, (number, what) in int8.rescaled.items())
     return lines
 
 

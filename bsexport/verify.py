@@ -22,7 +22,8 @@ from bsexport.recipe import Recipe
 from bsexport.source import Source
 from bsexport.unpack import read_tensor
 from bsexport_runtime.errors import PackageError
-from bsexport_runtime.package import CODED_GRAPH, MANIFEST, PLAIN_GRAPH, Package, align
+from bsexport_runtime.format import align
+from bsexport_runtime.package import CODED_GRAPH, MANIFEST, PLAIN_GRAPH, Package
 from bsexport_runtime.session import Session, load
 
 Array = npt.NDArray[Any]

@@ -452,7 +452,7 @@ def test_a_process_that_fails_is_named_with_its_reason(small: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "options",
-    [("--modes", "int8"), ("--batch", "0"), ("--length", "16,x"), ("--rounds", "0"), ("--runs", "0"), ("--batch", "")],
+    [("--modes", "int4"), ("--batch", "0"), ("--length", "16,x"), ("--rounds", "0"), ("--runs", "0"), ("--batch", "")],
 )
 def test_wrong_usage_exits_with_2(package: Path, options: tuple[str, str]) -> None:
     result = bsexport("bench", package, *options)

@@ -1,16 +1,18 @@
-"""The package that the runtime's tests load is what bsexport makes of its model today."""
+"""The packages that the runtime's tests load are what bsexport makes of their models today."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import make_package
+import pytest
 
 
-def test_the_runtime_s_package_is_not_stale(tmp_path: Path) -> None:
-    """If it is: python runtime/tests/make_package.py"""
-    make_package.make(tmp_path / "package")
-    made = {path.name: path.read_bytes() for path in (tmp_path / "package").iterdir()}
-    found = {path.name: path.read_bytes() for path in make_package.PACKAGE.iterdir()}
+@pytest.mark.parametrize("package", [make_package.PACKAGE, make_package.INT8_PACKAGE], ids=["package", "int8"])
+def test_the_runtime_s_packages_are_not_stale(package: Path, tmp_path: Path) -> None:
+    """If one is: python runtime/tests/make_package.py"""
+    make_package.make_all(tmp_path)
+    made = {path.name: path.read_bytes() for path in (tmp_path / package.name).iterdir()}
+    found = {path.name: path.read_bytes() for path in package.iterdir()}
     assert sorted(found) == sorted(made)
     assert [name for name in made if found[name] != made[name]] == []

@@ -25,7 +25,8 @@ from bsexport.pipeline import Progress
 from bsexport.source import Source
 from bsexport.unpack import unpack
 from bsexport.verify import deviation
-from bsexport_runtime.package import CODED_GRAPH, MANIFEST, PLAIN_GRAPH, WEIGHTS, Package
+from bsexport_runtime.package import CODED_GRAPH, INT8_GRAPH, MANIFEST, PLAIN_GRAPH, WEIGHTS, Package
+from bsexport_runtime.residency import choose
 from bsexport_runtime.session import own_options
 
 FATAL = 4  # onnxruntime's log level; on the one below, it logs what it raises
@@ -62,6 +63,8 @@ def bench(
     BenchError if something cannot be measured, VerifyError if outputs cannot be compared, OutputError on a full disk.
     """
     package = Package(path)
+    for mode in settings.modes:
+        choose(package, mode, None)
     graph = onnx.load_model_from_string(package.read_bytes(PLAIN_GRAPH)).graph
     progress("reading", 0)
     source = None if open_model is None else open_model(package.manifest.get("task"))
@@ -125,7 +128,8 @@ def _silent_session(path: Path, threads: int | None) -> bsexport_runtime.Session
 
 def package_bytes(path: Path) -> int:
     """Bytes on disk of a package: manifest, graphs and weights. Tokenizer and configuration are the model's own."""
-    return sum((path / name).stat().st_size for name in (MANIFEST, CODED_GRAPH, PLAIN_GRAPH, WEIGHTS))
+    files = [path / name for name in (MANIFEST, CODED_GRAPH, PLAIN_GRAPH, INT8_GRAPH, WEIGHTS)]
+    return sum(file.stat().st_size for file in files if file.name != INT8_GRAPH or file.exists())
 
 
 def _write_baseline(path: Path, source: Source | None, out: Path) -> None:

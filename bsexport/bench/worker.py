@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-MODES: dict[str, dict[str, Any]] = {"float32": {}, "coded": {"mode": "coded"}}
+MODES: dict[str, dict[str, Any]] = {name: {"mode": name} for name in ("float32", "int8", "coded")}
 """The forms in which the runtime keeps a package's weights in memory: mode -> keywords of bsexport_runtime.load."""
 
 PLAIN = "fp32"

@@ -33,7 +33,7 @@ def _several(
     show_default=True,
     callback=_several(click.Choice(list(MODES))),
     metavar="MODE,...",
-    help=f"Forms of the weights in memory to measure: {', '.join(MODES)}.",
+    help=f"Forms of the weights in memory to measure: {', '.join(MODES)}; int8 of packages made with pack --int8.",
 )
 @click.option(
     "--against",

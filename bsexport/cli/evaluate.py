@@ -8,12 +8,21 @@ from typing import Any
 import click
 
 from bsexport.cli.measuring import NEEDED, asked_of, data_options
-from bsexport.cli.options import check_installed, echo_json, json_option, package_argument, progress_bar, quiet_option
+from bsexport.cli.options import (
+    check_installed,
+    echo_json,
+    json_option,
+    mode_option,
+    package_argument,
+    progress_bar,
+    quiet_option,
+)
 
 
 @click.command()
 @package_argument
 @data_options("128")
+@mode_option
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads to use.  [default: all cores]")
 @json_option
 @quiet_option
@@ -35,6 +44,7 @@ def evaluate(package: Path, **options: Any) -> None:
             options["data"],
             options["split"],
             asked_of(options, None),
+            mode=options["mode"],
             batch_size=options["batch_size"],
             threads=options["threads"],
             progress=progress,

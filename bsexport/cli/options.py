@@ -25,6 +25,13 @@ def _be_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
 
 
 package_argument = click.argument("package", type=click.Path(path_type=Path))
+mode_option = click.option(
+    "--mode",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "int8"]),
+    help="Form of the weights in memory; int8 takes a package made with pack --int8.",
+)
 force_option = click.option("--force", is_flag=True, help="Replace what an earlier run wrote there.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, callback=_be_quiet, help="Print nothing but errors.")

@@ -26,16 +26,18 @@ def evaluate_package(
     split: str,
     asked: Asked,
     *,
+    mode: str = "float32",
     batch_size: int,
     threads: int | None,
     progress: Progress = lambda stage, share: None,
 ) -> dict[str, Any]:
     """The figures of a package on labelled data, as plain values.
 
-    data, split: as tasks.data.read_data takes them. batch_size: examples that run together.
+    data, split: as tasks.data.read_data takes them. mode: of bsexport_runtime.load. batch_size: examples that run
+    together.
     Raises PackageError, SourceError or DataError, the latter too if the data have no labels.
     """
-    session = load(path, threads=threads)
+    session = load(path, mode=mode, threads=threads)
     with tempfile.TemporaryDirectory(prefix="bsexport-") as scratch:
         rows = read_data(data, split, Path(scratch))
         subject = Subject(Package(path), session)

@@ -1,4 +1,4 @@
-"""Rewrite a cleaned graph to the two graphs of a package: decoded.onnx (`plain`) and model.onnx (`coded`)."""
+"""Rewrite a cleaned graph to the two graphs of every package: decoded.onnx (`plain`) and model.onnx (`coded`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 
 from bsexport.errors import ExportError
 from bsexport.graph import walk
-from bsexport.graph.clean import MICROSOFT, import_domains
+from bsexport.graph.clean import import_domains
+from bsexport.graph.products import gathers_rows, product_trans_b
 from bsexport.graph.schema import DOMAIN, DOMAIN_VERSION, note_shapes
 from bsexport.graph.skeleton import declare, declared_bytes, declared_weights, duplicate, set_place
 from bsexport_runtime.package import ARENA, WEIGHTS
@@ -134,11 +135,11 @@ def _fused(node: onnx.NodeProto, weights: Mapping[str, TensorProto], fresh: Iter
     """The nodes that replace `node`, or none if it has no coded weight that an operator of ours can read."""
     (output,) = node.output if len(node.output) == 1 else ("",)
     if walk.is_op(node, "Gather") and (weight := _float32(weights, node.input[0])) is not None:
-        if _int(node, "axis", 0) not in (0, -len(weight.dims)):
+        if not gathers_rows(node, len(weight.dims)):
             return []
         return [_eg_node("EGGather", [weight.name + BLOB_SUFFIX, node.input[1]], output, weight)]
     weight = _float32(weights, node.input[1]) if len(node.input) > 1 else None
-    if weight is None or len(weight.dims) != 2 or (trans_b := _product(node)) is None:
+    if weight is None or len(weight.dims) != 2 or (trans_b := product_trans_b(node)) is None:
         return []
     operands = [node.input[0], weight.name + BLOB_SUFFIX]
     if len(node.input) < 3 or not node.input[2]:
@@ -150,42 +151,9 @@ def _fused(node: onnx.NodeProto, weights: Mapping[str, TensorProto], fresh: Iter
     ]
 
 
-def _product(node: onnx.NodeProto) -> int | None:
-    """transB if `node` is a plain product with its second input, plus its third if there is one; else None."""
-    if walk.is_op(node, "MatMul"):
-        return 0
-    if is_fused_matmul(node):
-        return _int(node, "transB", 0)
-    if walk.is_op(node, "Gemm") and not _int(node, "transA", 0) and _float(node, "alpha", 1) == 1:
-        has_bias = len(node.input) > 2 and node.input[2] != ""
-        if not has_bias or _float(node, "beta", 1) == 1:
-            return _int(node, "transB", 0)
-    return None
-
-
-def is_fused_matmul(node: onnx.NodeProto) -> bool:
-    """Whether `node` is a FusedMatMul that does nothing but, at most, transpose its second input."""
-    return (
-        node.op_type == "FusedMatMul"
-        and node.domain == MICROSOFT
-        and not any(_int(node, name, 0) for name in ("transA", "transBatchA", "transBatchB"))
-        and _float(node, "alpha", 1) == 1
-    )
-
-
 def _float32(weights: Mapping[str, TensorProto], name: str) -> TensorProto | None:
     weight = weights.get(name)
     return weight if weight is not None and weight.data_type == TensorProto.FLOAT else None
-
-
-def _int(node: onnx.NodeProto, name: str, default: int) -> int:
-    found = walk.attribute(node, name)
-    return default if found is None else int(found.i)
-
-
-def _float(node: onnx.NodeProto, name: str, default: float) -> float:
-    found = walk.attribute(node, name)
-    return default if found is None else float(found.f)
 
 
 def _eg_node(

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from bsexport.graph import walk
 from bsexport.graph.clean import import_domains
-from bsexport.graph.rewrite import is_fused_matmul
+from bsexport.graph.products import is_fused_matmul
 from bsexport.graph.skeleton import declared_bytes, declared_weights, duplicate, set_place
 
 INLINE_BYTES = 2_000_000_000

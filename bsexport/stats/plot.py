@@ -13,7 +13,7 @@ from bsexport.plotting import style
 from bsexport.stats.codes import CODES, PACKED
 from bsexport.stats.figures import Figures, Stats, TensorFigures, per_weight
 from bsexport.stats.table import code_labels
-from bsexport_runtime.package import printable
+from bsexport_runtime.fields import printable
 
 FORMATS = ("svg", "png")
 _CURVES = (("moments", "generalized Gaussian, shape {:.2f}"), ("laplace", "Laplace"), ("gaussian", "Gaussian"))

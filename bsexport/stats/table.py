@@ -7,7 +7,7 @@ from bsexport.stats.codes import LAYOUTS, ORDERS, PACKED, Codes
 from bsexport.stats.figures import Figures, Stats, TensorFigures, per_weight
 from bsexport.stats.fit import BINS_PER_OCTAVE
 from bsexport.table import draw_together
-from bsexport_runtime.package import printable
+from bsexport_runtime.fields import printable
 
 LABEL = 34  # columns of the first column
 FIT_LABELS = {

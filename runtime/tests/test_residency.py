@@ -97,7 +97,9 @@ def test_a_limit_that_nothing_fits_names_every_need() -> None:
 
 
 def test_modes_that_cannot_be() -> None:
-    with pytest.raises(BsexportRuntimeError, match="mode is 'dense', expected one of 'float32', 'coded', 'auto'"):
+    with pytest.raises(
+        BsexportRuntimeError, match="mode is 'dense', expected one of 'float32', 'int8', 'coded', 'auto'"
+    ):
         load(PACKAGE, mode="dense")
     with pytest.raises(BsexportRuntimeError, match=r"mode float32 needs [\d.]+ MB, memory_limit is 0.1 MB"):
         load(PACKAGE, mode="float32", memory_limit=100_000)

@@ -37,6 +37,11 @@ _HEAD_CRC = slice(40, 44)
 _WRITER_BLOCK_WEIGHTS = 1 << 14
 
 
+def align(offset: int) -> int:
+    """The next place at which a blob or a tensor of an arena may start."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
 class Layout(IntEnum):
     """How a blob's weights are stored (section 6)."""
 

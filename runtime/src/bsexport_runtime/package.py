@@ -14,7 +14,9 @@ from typing import Any, NoReturn
 
 from bsexport_runtime import codec
 from bsexport_runtime.errors import BlobError, PackageError
-from bsexport_runtime.format import ALIGNMENT, DType, Head
+from bsexport_runtime.fields import AGAIN, natural, printable, refuse, typed
+from bsexport_runtime.format import DType, Head, align
+from bsexport_runtime.int8 import Int8Form, read_form
 
 FORMAT = "bsexport"
 VERSION = 0
@@ -22,18 +24,13 @@ MANIFEST = "bsexport.json"
 WEIGHTS = "weights.bsx"
 CODED_GRAPH = "model.onnx"
 PLAIN_GRAPH = "decoded.onnx"
-ARENA = "arena.bin"  # the name that the plain graph gives to the decoded arena; no such file exists
+INT8_GRAPH = "int8.onnx"  # on request
+ARENA = "arena.bin"  # the name that the plain and the int8 graph give to their arena; no such file exists
 MANIFEST_LIMIT = 64 << 20  # bytes; a model with 100,000 tensors stays below it
 
 _SEAL = b',\n "sha256": "'
 _END = b'"\n}\n'
 _DTYPES = {dtype.name.lower(): dtype for dtype in DType}
-_AGAIN = "copy the package again"
-
-
-def align(offset: int) -> int:
-    """The next place at which a blob or a tensor of the arena may start."""
-    return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
 def seal(manifest: Mapping[str, Any]) -> bytes:
@@ -68,6 +65,7 @@ class Package:
 
     path: the directory. manifest: bsexport.json. tensors: in the order in which they are stored.
     arena_bytes: size of the arena that holds all decoded tensors. files: the size and sha256 of every other file.
+    int8: how the weights lie in memory in mode int8; None if it was packed without.
     weights.bsx must stay as it is while it is open: cutting a mapped file short ends the process.
     """
 
@@ -78,11 +76,16 @@ class Package:
         where = self.path / MANIFEST
         self.files = dict(_files(self.manifest, where))
         self.tensors = tuple(_tensors(self.manifest, where))
-        self.arena_bytes = _natural(self.manifest, "arena_bytes", where)
+        self.arena_bytes = natural(self.manifest, "arena_bytes", where)
         last = self.tensors[-1] if self.tensors else None
         self._weights = _map(self.path / WEIGHTS, last.offset + last.nbytes if last else 0)
         self._heads = {tensor.name: self._parse(tensor) for tensor in self.tensors}
         self._check_arena()
+        self.int8: Int8Form | None = None
+        if "int8" in self.manifest:
+            self.int8 = read_form(typed(self.manifest, "int8", dict, where), list(self._heads.items()), where)
+            if INT8_GRAPH not in self.files:
+                refuse(where, f"has the field int8, but lists no file {INT8_GRAPH}")
 
     def blob(self, tensor: Tensor) -> memoryview:
         """The tensor's blob, not copied."""
@@ -99,7 +102,7 @@ class Package:
 
     def damaged(self, tensor: Tensor, error: BlobError) -> PackageError:
         """The error that says which tensor of which file is damaged, and what to do."""
-        return PackageError(f"{self.path / WEIGHTS}: tensor {printable(tensor.name)}: {error}; {_AGAIN}")
+        return PackageError(f"{self.path / WEIGHTS}: tensor {printable(tensor.name)}: {error}; {AGAIN}")
 
     def read_bytes(self, name: str) -> bytes:
         """The content of another file of the package, its size and sha256 checked. Raises PackageError."""
@@ -114,11 +117,11 @@ class Package:
                 found = os.fstat(file.fileno()).st_size
                 content = file.read() if found == size else b""
         except OSError as error:
-            raise PackageError(f"{path}: {error.strerror}; {_AGAIN}") from error
+            raise PackageError(f"{path}: {error.strerror}; {AGAIN}") from error
         if found != size:
-            raise PackageError(f"{path}: has {found} bytes, the manifest says {size}; {_AGAIN}")
+            raise PackageError(f"{path}: has {found} bytes, the manifest says {size}; {AGAIN}")
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise PackageError(f"{path}: is not the file that was packed (its sha256 differs); {_AGAIN}")
+            raise PackageError(f"{path}: is not the file that was packed (its sha256 differs); {AGAIN}")
         return content
 
     def read(self, name: str) -> Path:
@@ -155,7 +158,7 @@ class Package:
             where = f"{self.path / WEIGHTS}: tensor {printable(tensor.name)}"
             found = f"{head.dtype.name.lower()} {list(head.shape)}"
             expected = f"{tensor.dtype.name.lower()} {list(tensor.shape)}"
-            raise PackageError(f"{where} is {found}, but the manifest says {expected}; {_AGAIN}")
+            raise PackageError(f"{where} is {found}, but the manifest says {expected}; {AGAIN}")
         return head
 
     def _check_arena(self) -> None:
@@ -165,15 +168,15 @@ class Package:
         for tensor in self.tensors:
             if tensor.arena_offset != align(end):
                 found = f"tensor {printable(tensor.name)} has arena_offset {tensor.arena_offset}"
-                _refuse(where, f"{found}, expected {align(end)}")
+                refuse(where, f"{found}, expected {align(end)}")
             end = tensor.arena_offset + self.head(tensor).nbytes
         if self.arena_bytes != end:
-            _refuse(where, f"arena_bytes is {self.arena_bytes}, expected {end}")
+            refuse(where, f"arena_bytes is {self.arena_bytes}, expected {end}")
 
     def _verify_tensor(self, tensor: Tensor) -> Iterator[str]:
         if hashlib.sha256(self.blob(tensor)).hexdigest() != tensor.sha256:
             where = f"{self.path / WEIGHTS}: tensor {printable(tensor.name)}"
-            yield f"{where}: its sha256 differs from the manifest's; {_AGAIN}"
+            yield f"{where}: its sha256 differs from the manifest's; {AGAIN}"
         try:
             codec.decode(self.blob(tensor))
         except BlobError as error:
@@ -185,7 +188,7 @@ class Package:
         for tensor in self.tensors:
             if any(memoryview(self._weights)[end : tensor.offset]):
                 where = f"the bytes before tensor {printable(tensor.name)}"
-                yield f"{self.path / WEIGHTS}: {where} are not zero; {_AGAIN}"
+                yield f"{self.path / WEIGHTS}: {where} are not zero; {AGAIN}"
             end = tensor.offset + tensor.nbytes
 
 
@@ -209,7 +212,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             "update bsexport-runtime, or pack the model again"
         )
     if _sealed(content.rpartition(_SEAL)[0]) != content:
-        _refuse(path, "was changed since the package was made (its sha256 differs)")
+        refuse(path, "was changed since the package was made (its sha256 differs)")
     return manifest
 
 
@@ -240,10 +243,10 @@ def _sealed(body: bytes) -> bytes:
 
 
 def _files(manifest: dict[str, Any], where: Path) -> Iterator[tuple[str, tuple[int, str]]]:
-    for name, entry in _typed(manifest, "files", dict, where).items():
+    for name, entry in typed(manifest, "files", dict, where).items():
         if not _plain(name) or not isinstance(entry, dict):
-            _refuse(where, f"has the file {name!r}, expected a plain name, its bytes and its sha256")
-        yield name, (_natural(entry, "bytes", where), _typed(entry, "sha256", str, where))
+            refuse(where, f"has the file {name!r}, expected a plain name, its bytes and its sha256")
+        yield name, (natural(entry, "bytes", where), typed(entry, "sha256", str, where))
 
 
 def _plain(name: str) -> bool:
@@ -254,60 +257,36 @@ def _plain(name: str) -> bool:
 def _tensors(manifest: dict[str, Any], where: Path) -> Iterator[Tensor]:
     end = 0
     names: set[str] = set()
-    for entry in _typed(manifest, "tensors", list, where):
+    for entry in typed(manifest, "tensors", list, where):
         if not isinstance(entry, dict):
-            _refuse(where, f"a tensor is {type(entry).__name__}, expected an object")
+            refuse(where, f"a tensor is {type(entry).__name__}, expected an object")
         tensor = _tensor(entry, where)
         if "\0" in tensor.name:
-            _refuse(where, f"the name of tensor {printable(tensor.name)} has a zero in it")
+            refuse(where, f"the name of tensor {printable(tensor.name)} has a zero in it")
         if tensor.name in names:
-            _refuse(where, f"names tensor {printable(tensor.name)} twice")
+            refuse(where, f"names tensor {printable(tensor.name)} twice")
         if tensor.offset != align(end):
-            _refuse(where, f"tensor {printable(tensor.name)} has offset {tensor.offset}, expected {align(end)}")
+            refuse(where, f"tensor {printable(tensor.name)} has offset {tensor.offset}, expected {align(end)}")
         names.add(tensor.name)
         end = tensor.offset + tensor.nbytes
         yield tensor
 
 
 def _tensor(entry: dict[str, Any], where: Path) -> Tensor:
-    dtype = _typed(entry, "dtype", str, where)
+    dtype = typed(entry, "dtype", str, where)
     if dtype not in _DTYPES:
-        _refuse(where, f"has the dtype {dtype!r:.40}, expected one of section 2 of the format, such as 'float32'")
-    shape = _typed(entry, "shape", list, where)
+        refuse(where, f"has the dtype {dtype!r:.40}, expected one of section 2 of the format, such as 'float32'")
+    shape = typed(entry, "shape", list, where)
     return Tensor(
-        name=_typed(entry, "name", str, where),
+        name=typed(entry, "name", str, where),
         dtype=_DTYPES[dtype],
-        shape=tuple(_natural({"shape": dim}, "shape", where) for dim in shape),
-        offset=_natural(entry, "offset", where),
-        nbytes=_natural(entry, "bytes", where),
-        arena_offset=_natural(entry, "arena_offset", where),
-        sha256=_typed(entry, "sha256", str, where),
+        shape=tuple(natural({"shape": dim}, "shape", where) for dim in shape),
+        offset=natural(entry, "offset", where),
+        nbytes=natural(entry, "bytes", where),
+        arena_offset=natural(entry, "arena_offset", where),
+        sha256=typed(entry, "sha256", str, where),
         info=entry,
     )
-
-
-def _typed(entry: dict[str, Any], key: str, kind: type, where: Path) -> Any:
-    value = entry.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        found = "missing" if value is None else type(value).__name__
-        _refuse(where, f"{key} is {found}, expected {kind.__name__}")
-    return value
-
-
-def _natural(entry: dict[str, Any], key: str, where: Path) -> int:
-    value: int = _typed(entry, key, int, where)
-    if not 0 <= value < 1 << 62:
-        _refuse(where, f"{key} is {value if value.bit_length() < 100 else 'a huge number'}, expected a size")
-    return value
-
-
-def _refuse(where: Path, wrong: str) -> NoReturn:
-    raise PackageError(f"{where}: {wrong}; {_AGAIN}")
-
-
-def printable(name: str) -> str:
-    """A name from outside on one line: as it is, unless it has line breaks or other characters that do not print."""
-    return name if name.isprintable() else ascii(name)
 
 
 def _map(path: Path, size: int) -> mmap.mmap | bytes:
@@ -315,9 +294,9 @@ def _map(path: Path, size: int) -> mmap.mmap | bytes:
         with path.open("rb") as file:
             found = os.fstat(file.fileno()).st_size
             if found != size:
-                raise PackageError(f"{path}: has {found} bytes, the manifest says {size}; {_AGAIN}")
+                raise PackageError(f"{path}: has {found} bytes, the manifest says {size}; {AGAIN}")
             if size == 0:
                 return b""  # a mapping cannot be empty
             return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise PackageError(f"{path}: {error.strerror}; {_AGAIN}") from error
+        raise PackageError(f"{path}: {error.strerror}; {AGAIN}") from error

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from bsexport_runtime.arena import panel_bytes
 from bsexport_runtime.errors import BackendError, BsexportRuntimeError
 from bsexport_runtime.format import DType, Layout
-from bsexport_runtime.package import ARENA, CODED_GRAPH, PLAIN_GRAPH, WEIGHTS, Package
+from bsexport_runtime.package import ARENA, CODED_GRAPH, INT8_GRAPH, PLAIN_GRAPH, WEIGHTS, Package
 
 AUTO = "auto"
 DIRECT_SINCE = (1, 31)  # the first onnxruntime that can use weights in place; older ones copy them
@@ -30,12 +31,14 @@ class Mode:
 
     graph: the file of the package that runs on it. file: what that graph calls the weights' file.
     weights_bytes: private memory that they take in it. missing: why it cannot be had here, None if it can.
+    cost: what it costs beside float32, for a warning.
     """
 
     graph: str
     file: str
     weights_bytes: Callable[[Package], int]
     missing: Callable[[], str | None]
+    cost: str = ""
 
 
 def version() -> tuple[int, ...]:
@@ -82,6 +85,8 @@ def choose(package: Package, mode: str | None, memory_limit: int | str | None) -
         return asked
     needs: list[str] = []  # of the modes that were passed over
     for name, known in MODES.items():
+        if name == "int8" and package.int8 is None:
+            continue
         if (missing := known.missing()) is not None:  # then what it needs cannot be told either
             needs.append(f"{name} cannot be had ({missing})")
         elif limit is None or (need := predict(package, name)) <= limit:
@@ -108,6 +113,8 @@ def _check(package: Package, mode: str, limit: int | None) -> None:
     if mode not in MODES:
         expected = ", ".join(repr(name) for name in (*MODES, AUTO))
         raise BsexportRuntimeError(f"mode is {mode!r}, expected one of {expected}")
+    if mode == "int8" and package.int8 is None:
+        raise BsexportRuntimeError(f"{package.path}: has no graph for mode int8; pack it again with --int8")
     if (missing := MODES[mode].missing()) is not None:
         raise BsexportRuntimeError(f"mode {mode} cannot be had: {missing}")
     if limit is not None and (need := predict(package, mode)) > limit:
@@ -120,7 +127,7 @@ def _check(package: Package, mode: str, limit: int | None) -> None:
 def _warn(package: Package, mode: str, passed_over: str, limit: int | None) -> None:
     why = passed_over if limit is None else f"{passed_over}, memory_limit is {_size(limit)}"
     # At whoever called load.
-    warnings.warn(f"{package.path}: loaded in mode {mode}, which is slower: {why}", RuntimeWarning, stacklevel=4)
+    warnings.warn(f"{package.path}: loaded in mode {mode}, {MODES[mode].cost}: {why}", RuntimeWarning, stacklevel=4)
 
 
 def _size(size: int) -> str:
@@ -143,9 +150,20 @@ def _coded_bytes(package: Package) -> int:
     return total
 
 
-def _no_operators() -> str | None:
+def _int8_bytes(package: Package) -> int:
+    """The arena, and what is decoded aside."""
+    return 0 if package.int8 is None else package.int8.arena_bytes + panel_bytes(package.int8)
+
+
+def _too_old() -> str | None:
     if version() < DIRECT_SINCE:
         return f"it needs onnxruntime 1.31 or later, this is {ort.__version__}: update it"
+    return None
+
+
+def _no_operators() -> str | None:
+    if old := _too_old():
+        return old
     try:
         ops_library()
     except BackendError as error:
@@ -155,6 +173,7 @@ def _no_operators() -> str | None:
 
 MODES = {
     "float32": Mode(PLAIN_GRAPH, ARENA, lambda package: package.arena_bytes, lambda: None),
-    "coded": Mode(CODED_GRAPH, WEIGHTS, _coded_bytes, _no_operators),
+    "int8": Mode(INT8_GRAPH, ARENA, _int8_bytes, _too_old, "whose products round their activations to 8 bits"),
+    "coded": Mode(CODED_GRAPH, WEIGHTS, _coded_bytes, _no_operators, "which is slower"),
 }
-"""The fastest first, as `auto` tries them."""
+"""In the order in which `auto` tries them: what is exact first, then what is fastest."""
