@@ -22,8 +22,8 @@ typedef struct bsx_panel_kernels {
     /* For each width: out[width] = the sum of values[i] * panel[places[i]][0 .. width). */
     void (*row_sparse[BSX_WIDTHS])(float *out, const float *values, const uint16_t *places, size_t count,
                                    const float *panel);
-    /* The same for BSX_DENSE_ROWS rows of `count` weights at weights, weights + stride ...: out[BSX_DENSE_ROWS][width]. */
-    void (*rows_dense[BSX_WIDTHS])(float *out, const float *weights, size_t stride, size_t count, const float *panel);
+    /* The same for BSX_DENSE_ROWS rows of `count` weights, `row` floats apart: out[BSX_DENSE_ROWS][width]. */
+    void (*rows_dense[BSX_WIDTHS])(float *out, const float *weights, size_t row, size_t count, const float *panel);
     /* For each width: panel[places[i]][0 .. width) += values[i] * row[0 .. width). */
     void (*spread[BSX_WIDTHS])(float *panel, const float *values, const uint16_t *places, size_t count,
                                const float *row);

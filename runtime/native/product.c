@@ -226,11 +226,9 @@ static void sum_rows(const work *w, const piece *p, const panel *of, const float
         w->kernels->row_sparse[of->kind](l->sums + r * of->width, l->values + start, l->places + start,
                                          l->starts[r + 1] - start, x);
     }
-    for (; r < p->rows; r += BSX_DENSE_ROWS) { /* past the last row lie the values of an earlier block, or of none */
-        const size_t left = p->rows - r;
-        const size_t stride = left < BSX_DENSE_ROWS ? 0 : p->cols; /* the rows that are left one by one */
-        w->kernels->rows_dense[of->kind](l->sums + r * of->width, l->values + r * p->cols, stride, p->cols, x);
-        if (stride == 0) r -= BSX_DENSE_ROWS - 1;
+    for (size_t row = p->cols; r < p->rows; r += row ? BSX_DENSE_ROWS : 1) {
+        if (p->rows - r < BSX_DENSE_ROWS) row = 0; /* the last ones one by one, each as BSX_DENSE_ROWS equal rows */
+        w->kernels->rows_dense[of->kind](l->sums + r * of->width, l->values + r * p->cols, row, p->cols, x);
     }
 }
 
