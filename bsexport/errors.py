@@ -39,6 +39,10 @@ class BenchError(BsexportError):
     """A model cannot be measured: it does not take the inputs, or a process that measured it died."""
 
 
+class BundleError(BsexportError):
+    """A bundle cannot be made: a wheel cannot be had for the device, or there is no such device."""
+
+
 class OutputError(BsexportError):
     """The output cannot be written: it exists, the folder is missing or the disk is full."""
 

@@ -6,6 +6,7 @@ import click
 
 from bsexport import __version__
 from bsexport.cli.bench import bench
+from bsexport.cli.bundle import bundle
 from bsexport.cli.curve import curve
 from bsexport.cli.evaluate import evaluate
 from bsexport.cli.group import Commands, one_line_warnings
@@ -44,5 +45,5 @@ def main() -> None:
     """
 
 
-for command in (train, stats, pack, run, unpack, inspect, verify, evaluate, curve, bench, reproduce):
+for command in (train, stats, pack, run, unpack, inspect, verify, bundle, evaluate, curve, bench, reproduce):
     main.add_command(command)
