@@ -171,7 +171,7 @@ static void test_sound(void) {
     CHECK(bsx_package_find(package, "third") == 4 && bsx_package_find(package, "") == 4);
     size_t size;
     const char *manifest = bsx_package_manifest(package, &size);
-    CHECK(size == 3787 && memcmp(manifest, "{\n \"format\": \"bsexport\"", 23) == 0);
+    CHECK(size == 3915 && memcmp(manifest, "{\n \"format\": \"bsexport\"", 23) == 0);
     test_decoding(package);
     test_arguments(package);
     CHECK(bsx_package_verify(package, &error) == BSX_ERROR_NONE);
