@@ -98,6 +98,31 @@ BSX_API bsx_error_code bsx_package_check_file(const bsx_package *package, const 
  * thing that is wrong. */
 BSX_API bsx_error_code bsx_package_verify(const bsx_package *package, bsx_error *error);
 
+/* ---- sessions ---- */
+
+/* Of onnxruntime_c_api.h, which this header does not need. */
+struct OrtApiBase;
+struct OrtEnv;
+struct OrtSession;
+struct OrtSessionOptions;
+
+/* Where a session's weights are. */
+typedef enum bsx_mode {
+    BSX_MODE_FLOAT32 = 0, /* decoded, once for all sessions of the package, and used in place */
+    BSX_MODE_CODED = 1    /* in the mapped file, as they are stored: the library's operators multiply by them there */
+} bsx_mode;
+
+/* Make a session of the package on the onnxruntime that the caller has linked or loaded, of version 1.31 or later.
+ *
+ * onnxruntime  what OrtGetApiBase() returns.
+ * options      NULL: onnxruntime's own, but it logs errors only and keeps no memory pattern. Else a copy is taken of them,
+ *              to which is added what using the weights in place needs.
+ * session      to be released by the caller, with OrtApi.ReleaseSession, before the package is closed: the package owns
+ *              the weights. NULL after an error. */
+BSX_API bsx_error_code bsx_create_session(bsx_package *package, const struct OrtApiBase *onnxruntime,
+                                          const struct OrtEnv *env, const struct OrtSessionOptions *options,
+                                          bsx_mode mode, struct OrtSession **session, bsx_error *error);
+
 #ifdef __cplusplus
 }
 #endif

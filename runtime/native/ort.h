@@ -86,7 +86,9 @@ struct OrtApi {
                       const OrtValue *const *inputs, size_t input_count, const char *const *output_names,
                       size_t output_count, OrtValue **outputs);
     OrtStatus *(*CreateSessionOptions)(OrtSessionOptions **out);
-    const void *unused_11[6];
+    const void *unused_11;
+    OrtStatus *(*CloneSessionOptions)(const OrtSessionOptions *options, OrtSessionOptions **out);
+    const void *unused_13[4];
     OrtStatus *(*DisableMemPattern)(OrtSessionOptions *options);
     const void *unused_18[4];
     OrtStatus *(*SetSessionLogSeverityLevel)(OrtSessionOptions *options, int level);

@@ -131,6 +131,7 @@ bsx_error_code bsx_package_open(const char *directory, bsx_package **package, bs
 
 void bsx_package_close(bsx_package *p) {
     if (p == NULL) return;
+    bsx_free_pages(p->arena, bsx_arena_size(p));
     free(p->heads);
     bsx_free_manifest(&p->manifest);
     bsx_file_close(&p->manifest_file);

@@ -79,7 +79,11 @@ struct bsx_package {
     bsx_file manifest_file, weights;
     bsx_manifest manifest;
     bsx_head *heads; /* of the tensors */
+    void *arena;     /* all of them decoded, once a session has needed that */
 };
+
+/* Bytes of the arena as memory. */
+static inline size_t bsx_arena_size(const bsx_package *package) { return (size_t)package->manifest.arena_bytes; }
 
 /* Read another file of the package, its size and sha256 checked; to be closed whether or not it succeeded. */
 bsx_error_code bsx_package_read(const bsx_package *package, const char *name, bsx_file *file, bsx_error *error);

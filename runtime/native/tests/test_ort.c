@@ -16,7 +16,7 @@ void test_ort(void) {
     static const slot slots[] = {
         SLOT(CreateStatus, 0), SLOT(GetErrorCode, 1), SLOT(GetErrorMessage, 2), SLOT(CreateEnv, 3),
         SLOT(CreateSession, 7), SLOT(CreateSessionFromArray, 8), SLOT(Run, 9), SLOT(CreateSessionOptions, 10),
-        SLOT(DisableMemPattern, 17), SLOT(SetSessionLogSeverityLevel, 22), SLOT(SetIntraOpNumThreads, 24),
+        SLOT(CloneSessionOptions, 12), SLOT(DisableMemPattern, 17), SLOT(SetSessionLogSeverityLevel, 22), SLOT(SetIntraOpNumThreads, 24),
         SLOT(CreateCustomOpDomain, 26), SLOT(CustomOpDomain_Add, 27), SLOT(AddCustomOpDomain, 28),
         SLOT(SessionGetInputCount, 30), SLOT(SessionGetOutputCount, 31), SLOT(SessionGetInputTypeInfo, 33),
         SLOT(SessionGetOutputTypeInfo, 34), SLOT(SessionGetInputName, 36), SLOT(SessionGetOutputName, 37),
