@@ -17,7 +17,7 @@ struct OrtApiBase;
 struct OrtStatus;
 
 /* Add the domain "bsexport" to the options. onnxruntime calls it by this name. An OrtStatus, NULL on success: this
- * onnxruntime is older than 1.17, or there is no memory. May be called from any number of threads at once. */
+ * onnxruntime is older than 1.22, or there is no memory. May be called from any number of threads at once. */
 BSX_API struct OrtStatus *RegisterCustomOps(struct OrtSessionOptions *options, const struct OrtApiBase *api);
 
 #ifdef __cplusplus

@@ -63,7 +63,7 @@ static int op_version(const OrtCustomOp *abi) {
 
 static bsx_op make_op(const OrtApi *api, bsx_kind kind) {
     const OrtCustomOp abi = {
-        .version = BSX_ORT_OPS_API,
+        .version = BSX_ORT_OP_VERSION,
         .GetName = op_name,
         .GetExecutionProviderType = op_provider,
         .GetInputType = op_input,

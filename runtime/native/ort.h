@@ -17,7 +17,8 @@ typedef char ORTCHAR_T;
 #endif
 
 /* The API version of onnxruntime 1.N is N. The slots below that are commented with a version came with it. */
-#define BSX_ORT_OPS_API 17U     /* what the operators need: KernelContext_ParallelFor */
+#define BSX_ORT_OPS_API 22U     /* what the operators need: an output whose type bsx_infer_shape tells (EGDecode) */
+#define BSX_ORT_OP_VERSION 17U  /* of OrtCustomOp, as far as it stands here */
 #define BSX_ORT_SESSION_API 18U /* what sessions of packages need: AddExternalInitializersFromFilesInMemory */
 
 #ifdef __cplusplus
@@ -189,7 +190,7 @@ struct OrtApiBase {
 /* Of libonnxruntime, for programs that link it. */
 const OrtApiBase *OrtGetApiBase(void);
 
-/* An operator. `version` says how much of the struct there is; the library's are of BSX_ORT_OPS_API. */
+/* An operator. `version` says how much of the struct there is; the library's are of BSX_ORT_OP_VERSION. */
 struct OrtCustomOp {
     uint32_t version;
     void *(*CreateKernel)(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info);

@@ -184,7 +184,7 @@ static const OrtApi api = {
 
 static const OrtApi *get_api(uint32_t version) { return version <= BSX_ORT_OPS_API ? &api : NULL; }
 static const OrtApi *get_old_api(uint32_t version) { return version < BSX_ORT_OPS_API ? &api : NULL; }
-static const char *get_version(void) { return "1.16.3"; }
+static const char *get_version(void) { return "1.21.1"; }
 
 const OrtApiBase host = {get_api, get_version};
 const OrtApiBase old_host = {get_old_api, get_version};

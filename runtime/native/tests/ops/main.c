@@ -238,7 +238,7 @@ static void test_registration(void) {
     CHECK(options.count == 3 && again.count == 3 && again.ops[0] == options.ops[0]);
     CHECK(strcmp(options.domain, "bsexport") == 0);
     check_refused(RegisterCustomOps(&again, &old_host),
-                  "bsexport: its operators need onnxruntime 1.17 or later, this is 1.16.3: update onnxruntime", "old");
+                  "bsexport: its operators need onnxruntime 1.22 or later, this is 1.21.1: update onnxruntime", "old");
 }
 
 static void test_file(const char *path) {
