@@ -232,15 +232,18 @@ def deviation(name: str, got: Array, expected: Array) -> OutputDeviation:
     return OutputDeviation(float(np.abs(got.astype(np.float64) - expected).max(initial=0)), scale)
 
 
-def dense_session(source: Source) -> Session:
-    """A session over the model's own weights, neither pruned nor quantised, on the graph that pack makes."""
+def dense_session(source: Source, *, values: bool = True) -> Session:
+    """A session over the model's own weights, neither pruned nor quantised, on the graph that pack makes.
+
+    values: False leaves all weights 0, and takes no memory for them, if only inputs and outputs matter.
+    """
     places: dict[str, tuple[int, int]] = {}
     end = 0
     for weight in source.weights:
         places[weight.name] = (align(end), weight.size * weight.dtype.itemsize)
         end = sum(places[weight.name])
-    arena = np.empty(end, np.uint8)
-    for weight in source.weights:
+    arena = np.zeros(end, np.uint8)
+    for weight in source.weights if values else ():
         offset, size = places[weight.name]
         arena[offset : offset + size] = np.ascontiguousarray(weight.read()).reshape(-1).view(np.uint8)
     graph = rewrite.plain(source.graph, places)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bsexport.cli.options import echo_json, force_option, json_option, progress_bar, quiet_option, trust_option
+from bsexport.cli.measuring import NEEDED
+from bsexport.cli.options import (
+    check_installed,
+    echo_json,
+    force_option,
+    json_option,
+    progress_bar,
+    quiet_option,
+    trust_option,
+)
 from bsexport.recipe import DEFAULT_STEP, NO_PROTECTION, Recipe, parse_step
 
 
@@ -50,6 +60,11 @@ from bsexport.recipe import DEFAULT_STEP, NO_PROTECTION, Recipe, parse_step
     help=f"Tensors to code but not to prune, besides the task head; '{NO_PROTECTION}' prunes the head too. Repeatable.",
 )
 @click.option("--int8", is_flag=True, help="Add a graph for the runtime's mode int8: a quarter of the memory, faster.")
+@click.option(
+    "--int8-check",
+    metavar="DATA",
+    help="Do that, and say what int8 costs on data as evaluate takes them, labelled or not.",
+)
 @click.option("--task", help="Export the model for this task.  [default: what its config.json says]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Package directory.  [default: ./NAME-bsx]")
 @click.option("--dry-run", is_flag=True, help="Report what the package would be, and write nothing.")
@@ -69,6 +84,7 @@ def pack(
     keep: tuple[str, ...],
     protect: tuple[str, ...],
     int8: bool,
+    int8_check: str | None,
     task: str | None,
     out: Path | None,
     dry_run: bool,
@@ -85,6 +101,10 @@ def pack(
     \b
         bsexport pack my-model --prune 0.8 --step 1e-3
     """
+    if int8_check is not None:
+        if dry_run:
+            raise click.UsageError("--int8-check measures the package, which --dry-run does not write")
+        check_installed("--int8-check", NEEDED, "measure")
     trained_for = None
     if step is None:
         from bsexport.train.record import trained_step
@@ -110,22 +130,37 @@ def pack(
     out = out or Path(f"{default_name(model)}-bsx")
     if not dry_run:
         check_output(out, force=force, replaceable=is_package)
-    with progress_bar(hidden=quiet or as_json) as progress:
+    threads = threads or available_cores()
+    cost = None
+    with (
+        tempfile.TemporaryDirectory(prefix="bsexport-") as scratch,
+        progress_bar(hidden=quiet or as_json) as progress,
+    ):
         progress("reading", 0)
         source = open_source(model, task=task, trust_remote_code=trust_remote_code)
+        check = None
+        if int8_check is not None:
+            from bsexport.evaluate import int8 as int8_cost  # needs what packing does not
+
+            check = int8_cost.prepare(source, int8_check, Path(scratch))
         report = pack_model(
             source,
             recipe,
             None if dry_run else out,
-            int8=int8,
+            int8=int8 or check is not None,
             force=force,
-            threads=threads or available_cores(),
+            threads=threads,
             progress=progress,
         )
+        if check is not None:
+            cost = int8_cost.compare(out, check, Path(scratch), threads, progress)
     if as_json:
-        echo_json({"out": None if dry_run else str(out), **report.to_json()})
+        extra = {} if cost is None else {"int8_check": cost}
+        echo_json({"out": None if dry_run else str(out), **report.to_json(), **extra})
     elif not quiet:
         click.echo(f"{click.format_filename(model)} -> {'nothing written (dry run)' if dry_run else out}")
         if trained_for is not None:
             click.echo(f"step {trained_for:g}, which the model was trained for")
         click.echo(report_text(report))
+        if cost is not None:
+            click.echo(int8_cost.to_text(cost))
