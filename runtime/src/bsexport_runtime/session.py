@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import platform
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -32,8 +33,9 @@ CONFIG = {
     "optimization.constant_folding_max_output_size_in_bytes": "4096",
 }
 
-# On x86-64 before VNNI the fast sums of 8-bit products overflow; there onnxruntime then takes slower, right ones.
-INT8_CONFIG = {"session.x64quantprecision": "1"}
+# On x86-64 before VNNI the fast sums of 8-bit products overflow; with this, onnxruntime takes slower, right ones, and
+# copies the matrices for them, whatever the processor.
+NO_VNNI_CONFIG = {"session.x64quantprecision": "1"}
 
 _ERRORS = 3  # onnxruntime's log level; on the one below, it says of every weight that it was not folded, which is meant
 
@@ -185,7 +187,8 @@ def load(
         options.register_custom_ops_library(ops_library())
         weights = np.frombuffer(package.mapping or b"", np.uint8)
     elif name == "int8":
-        _configure(options, INT8_CONFIG)
+        if _sums_overflow():
+            _configure(options, NO_VNNI_CONFIG)
         weights = decode_int8_arena(package, threads or available_cores())
     else:
         weights = decode_arena(package, threads or available_cores())
@@ -276,6 +279,16 @@ def _decode(package: Package, tensor: Tensor) -> npt.NDArray[Any]:
         return codec.decode(package.blob(tensor))
     except BlobError as error:
         raise package.damaged(tensor, error) from error
+
+
+def _sums_overflow() -> bool:
+    """Whether this is an x86-64 processor without VNNI, or nothing tells that it has that."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    try:
+        return "vnni" not in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True
 
 
 def _let_go(arena: Arena) -> None:
