@@ -71,7 +71,7 @@ def test_the_commands_of_measuring_run(tmp_path: Path, monkeypatch: pytest.Monke
         csv.writer(file).writerows([("text", "label"), *((f"the film was {label}", label) for label in 20 * LABELS)])
     Path("reviews.txt").write_text("the film was fine\nwho wrote it\n")
     run = commands(DOCS / "measuring.md")
-    assert {command.split()[1] for command in run} == {"curve", "evaluate", "bench", "stats"}
+    assert {command.split()[1] for command in run} == {"curve", "evaluate", "bench", "fit", "stats"}
     for command in run:
         result = bsexport(*shlex.split(command)[1:])
         assert result.exit_code == 0, f"{command}\n{result.output}"

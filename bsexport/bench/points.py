@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
+import bsexport_runtime
 from bsexport.errors import BenchError
 from bsexport.inputs import has_size, index_limits, sample_inputs
+from bsexport_runtime.session import own_options
 
 Inputs = dict[str, npt.NDArray[Any]]
 
 BATCHES = (1,)
 LENGTHS = (16, 128)
+FATAL = 4  # onnxruntime's log level; on the one below, it logs what it raises
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,21 @@ def points(
                 f"{point}: the model does not take it; choose others with --batch and --length ({reason})"
             ) from error
     return made
+
+
+def silent_session(path: Path, threads: int | None, mode: str = "float32") -> bsexport_runtime.Session:
+    """A session over a package that logs nothing: what goes wrong is raised, too."""
+    options = own_options(threads)
+    options.log_severity_level = FATAL
+    return bsexport_runtime.load(path, mode=mode, sess_options=options, threads=threads)
+
+
+def keep_inputs(made: Mapping[Point, Inputs], folder: Path) -> tuple[list[str], list[str]]:
+    """Write the inputs of each point to a file of `folder`; the inputs' names and the files, as a Job has them."""
+    files = [str(folder / f"{index}.npz") for index in range(len(made))]
+    for file, inputs in zip(files, made.values(), strict=True):
+        np.savez(file, *inputs.values())
+    return list(next(iter(made.values()))), files
 
 
 def _point(

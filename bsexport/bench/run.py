@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-import bsexport_runtime
-from bsexport.bench.points import Inputs, Point, points
+from bsexport.bench.points import Inputs, Point, keep_inputs, points, silent_session
 from bsexport.bench.process import in_process
 from bsexport.bench.report import Deviation, Report
 from bsexport.bench.worker import BASELINES, PLAIN, Job
@@ -27,9 +26,6 @@ from bsexport.unpack import unpack
 from bsexport.verify import deviation
 from bsexport_runtime.package import CODED_GRAPH, INT8_GRAPH, MANIFEST, PLAIN_GRAPH, WEIGHTS, Package
 from bsexport_runtime.residency import choose
-from bsexport_runtime.session import own_options
-
-FATAL = 4  # onnxruntime's log level; on the one below, it logs what it raises
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ def bench(
     outputs = _numbers(graph)
     if not outputs:
         raise BenchError(f"{path}: the graph gives no numbers, so there is nothing to compare")
-    made = points(_silent_session(path, settings.threads), graph, settings.batches, settings.lengths)
+    made = points(silent_session(path, settings.threads), graph, settings.batches, settings.lengths)
     with tempfile.TemporaryDirectory(prefix="bsexport-bench-") as temporary:
         folder = Path(temporary)
         baseline = folder / "fp32.onnx"
@@ -119,13 +115,6 @@ def _take_turns(
     return runs, deviations
 
 
-def _silent_session(path: Path, threads: int | None) -> bsexport_runtime.Session:
-    """A session that logs nothing: what goes wrong is raised, too."""
-    options = own_options(threads)
-    options.log_severity_level = FATAL
-    return bsexport_runtime.load(path, sess_options=options, threads=threads)
-
-
 def package_bytes(path: Path) -> int:
     """Bytes on disk of a package: manifest, graphs and weights. Tokenizer and configuration are the model's own."""
     files = [path / name for name in (MANIFEST, CODED_GRAPH, PLAIN_GRAPH, INT8_GRAPH, WEIGHTS)]
@@ -142,10 +131,7 @@ def _write_baseline(path: Path, source: Source | None, out: Path) -> None:
 
 def _job(made: dict[Point, Inputs], outputs: list[str], settings: Settings, folder: Path) -> partial[Job]:
     """What all jobs have alike; the inputs go to files of `folder`."""
-    files = [str(folder / f"{index}.npz") for index in range(len(made))]
-    for file, inputs in zip(files, made.values(), strict=True):
-        np.savez(file, *inputs.values())
-    names = list(next(iter(made.values())))
+    names, files = keep_inputs(made, folder)
     return partial(
         Job,
         threads=settings.threads,

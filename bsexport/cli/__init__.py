@@ -9,6 +9,7 @@ from bsexport.cli.bench import bench
 from bsexport.cli.bundle import bundle
 from bsexport.cli.curve import curve
 from bsexport.cli.evaluate import evaluate
+from bsexport.cli.fit import fit
 from bsexport.cli.group import Commands, one_line_warnings
 from bsexport.cli.inspect import inspect
 from bsexport.cli.pack import pack
@@ -45,5 +46,5 @@ def main() -> None:
     """
 
 
-for command in (train, stats, pack, run, unpack, inspect, verify, bundle, evaluate, curve, bench, reproduce):
+for command in (train, stats, pack, run, unpack, inspect, verify, bundle, evaluate, curve, bench, fit, reproduce):
     main.add_command(command)

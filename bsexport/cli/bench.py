@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from bsexport.bench.worker import MODES
-from bsexport.cli.options import echo_json, json_option, package_argument, progress_bar, trust_option
-
-
-def _several(
-    kind: click.ParamType[Any],
-) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]:
-    """A callback for values of one kind with commas between them; each counts once."""
-
-    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Any, ...] | None:
-        if value is None:
-            return None
-        return tuple(dict.fromkeys(kind.convert(each.strip(), param, ctx) for each in value.split(",")))
-
-    return convert
+from bsexport.cli.options import echo_json, json_option, package_argument, progress_bar, several, trust_option
 
 
 @click.command()
@@ -31,7 +16,7 @@ def _several(
     "--modes",
     default="float32",
     show_default=True,
-    callback=_several(click.Choice(list(MODES))),
+    callback=several(click.Choice(list(MODES))),
     metavar="MODE,...",
     help=f"Forms of the weights in memory to measure: {', '.join(MODES)}; int8 of packages made with pack --int8.",
 )
@@ -43,14 +28,14 @@ def _several(
 @click.option(
     "--batch",
     "batches",
-    callback=_several(click.IntRange(1)),
+    callback=several(click.IntRange(1)),
     metavar="N,...",
     help="Items in one run.  [default: 1]",
 )
 @click.option(
     "--length",
     "lengths",
-    callback=_several(click.IntRange(1)),
+    callback=several(click.IntRange(1)),
     metavar="N,...",
     help="Tokens of a text; the size of any other dimension that the graph leaves open.  [default: 16,128]",
 )

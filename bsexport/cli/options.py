@@ -38,6 +38,19 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, callback=_be_quiet, h
 trust_option = click.option("--trust-remote-code", is_flag=True, help="Run model code that comes with the model.")
 
 
+def several(
+    kind: click.ParamType[Any],
+) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]:
+    """A callback for values of one kind with commas between them; each counts once."""
+
+    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Any, ...] | None:
+        if value is None:
+            return None
+        return tuple(dict.fromkeys(kind.convert(each.strip(), param, ctx) for each in value.split(",")))
+
+    return convert
+
+
 def check_installed(what: str, names: Iterable[str], extra: str) -> None:
     """Raise BsexportError if something that `what` needs is not installed; all of it comes with the extra."""
     for name in names:
