@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights = draw.normal(size=shape).astype(np.float32) * 0.05
         model.graph.initializer.append(numpy_helper.from_array(weights, name))
     onnx.save(model, folder / "wide.onnx")
-    pack(open_source(str(folder / "wide.onnx")), Recipe(prune=0.9, step=2.0**-8), folder / "wide-bsx")
+    pack(open_source(str(folder / "wide.onnx")), Recipe(prune=0.9, step=2.0**-8), folder / "wide-bsx", int8=True)
     return folder / "wide-bsx"
 
 
@@ -73,7 +74,7 @@ def answers(found: dict[str, Any]) -> dict[str, bool]:
 def test_all_modes_fit(package: Path) -> None:
     code, found, errors = fit(package, "0.25GiB", "--batch", "2", "--length", "8,4")
     assert (code, errors, found["limit_bytes"]) == (0, "", 2**28)
-    assert answers(found) == {"float32": True, "coded": True}
+    assert answers(found) == {"float32": True, "int8": True, "coded": True}
     assert [point["length"] for point in found["points"]] == [8, 4]
     for each in found["modes"]:
         run = each["measured"]
@@ -81,7 +82,7 @@ def test_all_modes_fit(package: Path) -> None:
         assert 0 < run["load_peak_bytes"] <= run["peak_bytes"] <= 2**28
         assert each["predicted_bytes"] == residency.predict(Package(package), each["mode"])
         assert run["imports_bytes"] > 5e6 and run["imports_file_bytes"] > 5e6
-    float32, coded = (each["measured"] for each in found["modes"])
+    float32, _, coded = (each["measured"] for each in found["modes"])
     assert WEIGHTS < float32["peak_bytes"] < 1.3 * WEIGHTS
     assert coded["peak_bytes"] < WEIGHTS / 4
     # The mapped weights are not private: they came in as pages of the file.
@@ -93,7 +94,7 @@ def test_all_modes_fit(package: Path) -> None:
 def test_the_proportions_of_bert_base_in_128_mb(package: Path) -> None:
     """In coded mode alone; float32 is stopped by the system, for want of memory."""
     limit = int(128e6 / BERT_BASE * WEIGHTS)
-    code, found, errors = fit(package, str(limit), "--length", "8")
+    code, found, errors = fit(package, str(limit), "--length", "8", "--modes", "float32,coded")
     assert (code, errors) == (0, "")
     assert answers(found) == {"float32": False, "coded": True}
     float32, coded = found["modes"]
@@ -107,7 +108,7 @@ def test_the_proportions_of_bert_base_in_128_mb(package: Path) -> None:
 @linux
 @coded_only
 def test_nothing_fits(package: Path) -> None:
-    code, found, errors = fit(package, "1MB", "--length", "8")
+    code, found, errors = fit(package, "1MB", "--length", "8", "--modes", "float32,coded")
     assert (code, errors) == (1, f"Error: {package}: no mode fits into 1000000 bytes of memory\n")
     assert answers(found) == {"float32": False, "coded": False}
     assert all(each["why"] and each["measured"]["peak_bytes"] > 1e6 for each in found["modes"])
@@ -144,10 +145,17 @@ def run(peak: int, latency: float, loaded: int = 0) -> dict[str, Any]:
     return {"points": [{"median_seconds": latency}, {"median_seconds": latency / 2}], "load_seconds": 0.1, **sizes}
 
 
-def test_the_fastest_that_fits_is_to_be_loaded() -> None:
-    modes = (Fit("a", "", 1, run(9, 0.2)), Fit("b", "too large", 1, run(99, 0.1)), Fit("c", "", 1, run(8, 0.15)))
+def test_what_to_load_is_what_the_runtime_would_take() -> None:
+    """The order of residency.MODES, whatever the clock says; and what it costs."""
+    modes = (
+        Fit("coded", "", 1, run(8, 0.1)),
+        Fit("float32", "large", 1, run(99, 0.1)),
+        Fit("int8", "", 1, run(9, 0.2)),
+    )
     report = Report(Path("p"), 10, None, (), modes)
-    assert report.load_line == 'bsexport_runtime.load("p", mode="c")'
+    assert report.load_line == 'bsexport_runtime.load("p", mode="int8")'
+    (line,) = [line for line in report.to_text().splitlines() if line.startswith("load it")]
+    assert line == f"load it: {report.load_line}  # mode int8, whose products round their activations to 8 bits"
     assert "advice" not in report.to_text()
 
 
@@ -156,11 +164,14 @@ def test_what_is_asked_for_and_not_touched_is_explained() -> None:
     assert "touches 9.0 MB, but asks for more than the limit: fewer --threads" in report.to_text()
 
 
-def test_a_mode_that_cannot_be_had_is_no_guess(monkeypatch: pytest.MonkeyPatch, package: Path) -> None:
-    absent = residency.Mode("model.onnx", "weights.bsx", lambda package: 0, lambda: "the library is missing")
+@linux
+def test_a_mode_that_cannot_be_had_is_no_guess(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path) -> None:
+    pack(open_source(str(small)), Recipe(), tmp_path / "out")
+    absent = dataclasses.replace(residency.MODES["coded"], missing=lambda: "the library is missing")
     monkeypatch.setitem(residency.MODES, "coded", absent)
-    (found,) = fit_package(package, 2**30, ["coded"], lengths=[4]).modes
-    assert (found.why, found.run) == ("cannot be had here: the library is missing", None)
+    int8, coded = fit_package(tmp_path / "out", 2**30, ["int8", "coded"], lengths=[4]).modes
+    assert (int8.why, int8.run) == ("has no graph for mode int8; pack it again with --int8", None)
+    assert (coded.why, coded.run) == ("mode coded cannot be had: the library is missing", None)
 
 
 @pytest.mark.parametrize(

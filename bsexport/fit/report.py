@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 import bsexport_runtime
 from bsexport.bench.points import Point
+from bsexport_runtime.residency import MODES
 
 CLASSES = ((0.1, "instant"), (1.0, "prompt"), (10.0, "slow"))
 """Latency up to so many seconds -> its class, for somebody who waits for the answer; longer ones are BATCH."""
@@ -67,9 +68,9 @@ class Report:
 
     @property
     def best(self) -> Fit | None:
-        """Of the modes that fit, the one of the lowest latency."""
-        fitting = [each for each in self.modes if not each.why]
-        return min(fitting, key=lambda each: each.latency or 0, default=None)
+        """Of the modes that fit, the one that the runtime takes by itself under a limit: the first in its order."""
+        fitting = {each.mode: each for each in self.modes if not each.why}
+        return next((fitting[name] for name in MODES if name in fitting), None)
 
     @property
     def load_line(self) -> str | None:
@@ -103,7 +104,9 @@ class Report:
             *map(_line, self.modes),
         ]
         lines += [f"{each.mode} does not fit: {each.why}" for each in self.modes if each.why]
-        lines += [f"load it: {self.load_line}"] if self.load_line else []
+        if self.best is not None:
+            cost = MODES[self.best.mode].cost
+            lines.append(f"load it: {self.load_line}" + (f"  # mode {self.best.mode}, {cost}" if cost else ""))
         return "\n".join([*lines, *self._advice(), *self._notes()])
 
     def _advice(self) -> Iterator[str]:

@@ -17,8 +17,9 @@ from bsexport.errors import BenchError
 from bsexport.fit.report import Fit, Report
 from bsexport.output import disk_errors
 from bsexport.pipeline import Progress
+from bsexport_runtime.errors import BsexportRuntimeError
 from bsexport_runtime.package import PLAIN_GRAPH, Package
-from bsexport_runtime.residency import MODES, predict
+from bsexport_runtime.residency import MODES, choose, predict
 
 SECONDS = 0.5  # how long each point is answered again and again
 
@@ -62,8 +63,10 @@ def fit(
 
 def _try(package: Package, job: Job, limit: int) -> Fit:
     """One mode under the limit; without it, if it does not fit."""
-    if (missing := MODES[job.name].missing()) is not None:
-        return Fit(job.name, f"cannot be had here: {missing}", None, None)
+    try:
+        choose(package, job.name, None)
+    except BsexportRuntimeError as error:
+        return Fit(job.name, str(error).removeprefix(f"{package.path}: "), None, None)
     predicted = predict(package, job.name)
     try:
         run = in_process(replace(job, limit=limit))
