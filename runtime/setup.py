@@ -15,7 +15,10 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 PORTABLE = ["-std=c99", "-O3", "-fvisibility=hidden"]
-COMPILE = {"win32": ["/O2"], "linux": [*PORTABLE, "-fno-unswitch-loops", "-fno-asynchronous-unwind-tables"]}
+COMPILE = {
+    "win32": ["/O2"],
+    "linux": [*PORTABLE, "-fno-unswitch-loops", "-fno-inline-functions", "-fno-asynchronous-unwind-tables"],
+}
 """As in native/Makefile: the library is to stay small. Compilers of other systems may not know all of it."""
 LINK = {"linux-x86_64": ["-s"], "linux-aarch64": ["-s", "-Wl,-z,norelro"]}
 """Without symbols; and on 64-bit ARM without the 60 kB of zeros that linkers put before data that is made read-only."""
