@@ -36,6 +36,8 @@ def at(share: str, *options: str) -> tuple[str, ...]:
 
 PAPER = ("--form", "decoupled", "--shape", "global", "--epsilon", "1")
 ADAM = ("--metric", "adam", "--shape", "global")
+STEEP = ("--metric", "adam", "--shape", "0.1", "--epsilon", "0.02rms")
+"""The rate of the weights that are to come, not of those that are there: large ones are hardly pulled from the start."""
 EXTRAS = ("--teacher", "{normal}", "--round")
 ROWS: dict[str, tuple[str, ...]] = {
     "normal": ("--form", "none"),
@@ -45,10 +47,12 @@ ROWS: dict[str, tuple[str, ...]] = {
         for name, options in {
             "backslash": (),
             "backslash-adam": ADAM,
+            "backslash-steep": STEEP,
             "gradual": ("--form", "gradual"),
             "oneshot": ("--form", "oneshot"),
             "backslash-taught": EXTRAS,
             "backslash-adam-taught": (*ADAM, *EXTRAS),
+            "backslash-steep-taught": (*STEEP, *EXTRAS),
             "gradual-taught": ("--form", "gradual", *EXTRAS),
             "oneshot-taught": ("--form", "oneshot", *EXTRAS),
         }.items()
