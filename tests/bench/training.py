@@ -37,7 +37,7 @@ def at(share: str, *options: str) -> tuple[str, ...]:
 PAPER = ("--form", "decoupled", "--shape", "global", "--epsilon", "1")
 ADAM = ("--metric", "adam", "--shape", "global")
 STEEP = ("--metric", "adam", "--shape", "0.1", "--epsilon", "0.02rms")
-"""The rate of the weights that are to come, not of those that are there: large ones are hardly pulled from the start."""
+"""The rate of weights as they are to come, not as they are: large ones are hardly pulled, from the start."""
 EXTRAS = ("--teacher", "{normal}", "--round")
 ROWS: dict[str, tuple[str, ...]] = {
     "normal": ("--form", "none"),
