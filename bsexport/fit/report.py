@@ -105,8 +105,9 @@ class Report:
         ]
         lines += [f"{each.mode} does not fit: {each.why}" for each in self.modes if each.why]
         if self.best is not None:
-            cost = MODES[self.best.mode].cost
-            lines.append(f"load it: {self.load_line}" + (f"  # mode {self.best.mode}, {cost}" if cost else ""))
+            # The others compute the same; how fast they are stands in the table.
+            cost = f"  # mode int8, {MODES['int8'].cost}" if self.best.mode == "int8" else ""
+            lines.append(f"load it: {self.load_line}{cost}")
         return "\n".join([*lines, *self._advice(), *self._notes()])
 
     def _advice(self) -> Iterator[str]:

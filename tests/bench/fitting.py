@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bsexport.fit.run import fit
+from bsexport.pipeline import pack
 from bsexport.recipe import Recipe
 
 from . import cases, results
@@ -24,10 +25,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
-        packed = cases.packed("bert-base", cases.export(cases.bert_base(folder)), RECIPE, folder)
-        found = fit(packed.path, LIMIT, lengths=LENGTHS, threads=1)
-    weights = sum(tensor.weights for tensor in packed.report.tensors)
-    text = replace(found, package=Path(packed.path.name)).to_text().replace(str(packed.path), packed.path.name)
+        path = folder / "bert-base-90"
+        report = pack(cases.export(cases.bert_base(folder)), RECIPE, path, force=True, threads=2, int8=True)
+        found = fit(path, LIMIT, lengths=LENGTHS, threads=1)
+    weights = sum(tensor.weights for tensor in report.tensors)
+    text = replace(found, package=Path(path.name)).to_text().replace(str(path), path.name)
     text = f"{weights:,} weights:\n\n```text\n{text}\n```"
     print(text)
     if not options.dry_run:
