@@ -1,6 +1,6 @@
 """Sessions of the tests' package in every mode, run on two processors by .ci/arm-onnxruntime.
 
-`arm_session.py FILE` writes what the float32 mode answers to FILE if there is none, and else compares all modes with it.
+`arm_session.py FILE` writes what the float32 mode answers to FILE if there is none, and else compares all modes to it.
 """
 
 from __future__ import annotations
