@@ -185,10 +185,17 @@ static piece piece_of(const bsx_head *head, const bsx_block *block) {
     return p;
 }
 
-/* y[row] for one column of x, straight from the runs: the sums of the piece's rows. */
-static void multiply_runs(const work *w, const bsx_lane *l, const piece *p) {
+/* The value of coded weight i. */
+ALWAYS_INLINE float value_at(const bsx_elements *e, size_t i, const bool wide) {
+    const size_t element = wide ? ((const uint16_t *)e->elements)[i] : ((const uint8_t *)e->elements)[i];
+    return ((const float *)e->values)[element];
+}
+
+/* y[row] for one column of x, straight from the streams' elements, which are met only once: the sums of the piece's rows. */
+ALWAYS_INLINE void sum_runs(const work *w, const bsx_lane *l, const piece *p, const bool wide) {
+    const bsx_elements from = bsx_lane_elements(&w->job, l->elements);
     const uint16_t *const runs = l->runs;
-    const float *const x = w->x + p->col, *const values = w->lists.values;
+    const float *const x = w->x + p->col;
     const int64_t end = (int64_t)p->cols;
     const uint32_t coded = l->coded;
     uint32_t i = 0;
@@ -198,14 +205,19 @@ static void multiply_runs(const work *w, const bsx_lane *l, const piece *p) {
         for (; i + 4 <= coded; i += 4, at = places[3] + 1) {
             next_places(runs + i, at, places);
             if (places[3] >= end) break;
-            for (unsigned k = 0; k < 4; k++) sums[k] += values[i + k] * x[places[k]];
+            for (unsigned k = 0; k < 4; k++) sums[k] += value_at(&from, i + k, wide) * x[places[k]];
         }
         for (; i < coded && at + runs[i] < end; i++) {
-            sums[0] += values[i] * x[at + runs[i]];
+            sums[0] += value_at(&from, i, wide) * x[at + runs[i]];
             at += runs[i] + 1;
         }
         w->y[p->row + row] = (sums[0] + sums[1]) + (sums[2] + sums[3]) + (p->col ? w->y[p->row + row] : 0.0F);
     }
+}
+
+static void multiply_runs(const work *w, const bsx_lane *l, const piece *p) {
+    if (w->job.setup.form == BSX_AS_SYMBOLS) sum_runs(w, l, p, true);
+    else sum_runs(w, l, p, false);
 }
 
 /* The same from a block's decoded weights. */
@@ -270,7 +282,7 @@ static bool multiply_block(const work *w, const bsx_lane *l) {
     const bool column = w->plan->transposed && w->plan->n == 1;
     if (w->sparse) {
         if (span_of(l) > l->block.weights) return false;
-        list_values(w, l);
+        if (!column) list_values(w, l);
         if (!column) list_places(l, p.rows, p.cols, &w->lists);
     } else {
         if (!bsx_write_block(&w->job, l, (uint8_t *)w->lists.values)) return false;
