@@ -181,7 +181,8 @@ typedef OrtStatus *(*compute)(const kernel *k, const bsx_weight *weight, OrtKern
 static OrtStatus *with_weight(const kernel *k, OrtKernelContext *context, compute function) {
     tensor blob;
     BSX_TRY(read_input(k, context, bsx_traits_of(k->kind)->blob, &blob));
-    if (k->prepared == blob.data) return function(k, &k->weight, context);
+    /* An empty tensor may have no data. */
+    if (k->prepared && k->prepared == blob.data) return function(k, &k->weight, context);
     bsx_weight weight;
     char line[BSX_LINE_BYTES];
     if (!bsx_weight_open(&weight, &k->node, blob.data, blob.count, line)) return refuse(k->api, line);
@@ -342,11 +343,22 @@ static OrtStatus *gather_rows(const kernel *k, OrtKernelContext *context, const 
     return status;
 }
 
+/* onnxruntime lets any type through, since the operator takes two. */
+static OrtStatus *check_indices(const kernel *k, const tensor *indices) {
+    char line[BSX_LINE_BYTES];
+    if (indices->type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 || indices->type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64) return NULL;
+    snprintf(line, sizeof line, "%s %s: its indices are of type %d, expected %d or %d: int32 or int64", k->node.op,
+             k->node.name, (int)indices->type, (int)ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+             (int)ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
+    return refuse(k->api, line);
+}
+
 static OrtStatus *gather(const kernel *k, const bsx_weight *weight, OrtKernelContext *context) {
     const bsx_head *head = &weight->head;
     tensor indices;
     void *out = NULL;
     BSX_TRY(read_input(k, context, 1, &indices));
+    BSX_TRY(check_indices(k, &indices));
     if (indices.rank + head->ndim - 1 > BSX_MAX_RANK) return refuse(k->api, "EGGather: more than 32 dimensions");
     for (unsigned i = 1; i < head->ndim; i++) indices.dims[indices.rank + i - 1] = (int64_t)head->dims[i];
     BSX_TRY(make_output(k, context, indices.dims, indices.rank + head->ndim - 1, &out));

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blob.h"
+
 /* Dims as [2, 3], cut short if there is no room. */
 static void write_dims(char *out, size_t size, const uint64_t *dims, unsigned ndim) {
     size_t used = 0;
@@ -37,7 +39,12 @@ static bool prepare(bsx_weight *weight, const bsx_node *node, const void *blob, 
     const size_t workspace_bytes = (size_t)head->workspace_bytes; /* too few of them are refused */
     const bsx_status status = bsx_prepare(blob, size, head, node->type, weight->workspace, workspace_bytes);
     if (status == BSX_OK) return true;
-    bsx_weight_damaged(node, status, 0, line);
+    if (!bsx_type_holds(node->type, head))
+        snprintf(line, BSX_LINE_BYTES,
+                 "%s %s: its attribute dtype is %d, which does not hold the levels %" PRId32 " to %" PRId32
+                 " of its blob: pack the model again",
+                 node->op, node->name, node->type, head->least_level, head->greatest_level);
+    else bsx_weight_damaged(node, status, 0, line);
     bsx_weight_close(weight);
     return false;
 }

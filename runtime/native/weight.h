@@ -8,7 +8,7 @@
 /* Attributes of a node: docs/format.md, section 8. */
 typedef struct bsx_node {
     const char *op;
-    char name[128];  /* of the node, cut short if it is longer */
+    char name[128];  /* of the node; a longer one is left out */
     uint64_t dims[8];
     unsigned ndim;
     int type;        /* that the weight is decoded to, of bsx_dtype */

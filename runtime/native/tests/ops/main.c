@@ -222,13 +222,73 @@ static void test_blob(const char *name, void *bytes, size_t size) {
 
 /* ---- a matrix of many blocks, for many threads ---- */
 
-static void test_many_blocks(void) {
+static uint8_t *write_many_blocks(size_t *size) {
     static const block_text row = {"", "1 010 011 1 1 010 1 00100", 0};
     const blob_text text = {BSX_EG, 1, 2, 0, 0, 1, 0.25F, 4, 1, 8, 2, 0, {8, 8}, "10 11 11 11",
                             {row, row, row, row, row, row, row, row}, 8};
+    return write_blob(&text, size);
+}
+
+static void test_many_blocks(void) {
     size_t size;
-    uint8_t *blob = write_blob(&text, &size);
+    uint8_t *blob = write_many_blocks(&size);
     test_blob("eight blocks", blob, size);
+}
+
+/* ---- inputs that no graph of bsexport has ---- */
+
+static OrtStatus *compute_once(const char *op, const OrtKernelInfo *info, const OrtValue *first, const OrtValue *second) {
+    OrtKernelContext context = {.inputs = {first, second}, .output_type = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT};
+    void *kernel = make_kernel(op, info, op);
+    if (!kernel) return NULL;
+    OrtStatus *status = find_op(op)->KernelComputeV2(kernel, &context);
+    find_op(op)->KernelDestroy(kernel);
+    host_clear(&context);
+    return status;
+}
+
+/* Indices of one byte are not read as if they were of eight. */
+static void test_indices_of_another_type(const subject *s) {
+    uint8_t *bytes = calloc(3, 1); /* in memory of exactly their size */
+    const OrtValue indices = {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, {3}, 1, 3, bytes};
+    const OrtKernelInfo info = info_of(s, -1);
+    check_refused(compute_once("EGGather", &info, &s->blob, &indices), "its indices are of type 2, expected 6 or 7", "uint8");
+    free(bytes);
+}
+
+/* An empty tensor has no data, which a kernel that has no constant blob has neither. */
+static void test_empty_blob(const subject *s) {
+    const OrtValue blob = {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, {0}, 1, 0, NULL};
+    float numbers[8] = {0};
+    const OrtValue x = {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {1, 8}, 2, 8, numbers};
+    OrtKernelInfo info = info_of(s, 0);
+    info.blob = NULL;
+    check_refused(compute_once("EGDecode", &info, &blob, NULL), "its blob of 0 bytes breaks the rule TRUNCATED", "EGDecode");
+    check_refused(compute_once("EGMatMul", &info, &x, &blob), "its blob of 0 bytes breaks the rule TRUNCATED", "EGMatMul");
+}
+
+/* A type that does not hold the levels is an error of the graph, not of the blob. */
+static void test_narrow_type(void) {
+    const blob_text text = {BSX_EG, 1, 1, 0, 0, 0, 1, 1, 1, 1, 2, 0, {1}, "00000000111111110", {{"", "1", 0}}, 1};
+    size_t size;
+    uint8_t *blob = write_blob(&text, &size); /* one weight of level 128 */
+    subject s = open_subject("level 128", blob, size);
+    OrtKernelInfo info = info_of(&s, -1);
+    void *kernel = NULL;
+    info.dtype = BSX_INT8;
+    check_refused(find_op("EGDecode")->CreateKernelV2(find_op("EGDecode"), host.GetApi(BSX_ORT_OPS_API), &info, &kernel),
+                  "its attribute dtype is 3, which does not hold the levels 128 to 128 of its blob", s.name);
+    close_subject(&s);
+}
+
+static void test_strange_inputs(void) {
+    size_t size;
+    uint8_t *blob = write_many_blocks(&size);
+    subject s = open_subject("eight blocks", blob, size);
+    test_indices_of_another_type(&s);
+    test_empty_blob(&s);
+    close_subject(&s);
+    test_narrow_type();
 }
 
 static void test_registration(void) {
@@ -256,6 +316,7 @@ static void test_file(const char *path) {
 int main(int argc, char **argv) {
     test_registration();
     test_many_blocks();
+    test_strange_inputs();
     for (int i = 1; i < argc; i++) test_file(argv[i]);
     if (checks_failed) fprintf(stderr, "%d checks failed\n", checks_failed);
     else printf("the operators passed, on %d files\n", argc - 1);
