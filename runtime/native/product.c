@@ -329,14 +329,14 @@ static uint64_t part_blocks(const bsx_head *head, bool transposed, unsigned thre
 bsx_status bsx_product_plan(const bsx_matrix *matrix, bool transposed, uint64_t n, unsigned threads, bsx_product *plan) {
     if (!matrix_valid(matrix) || n == 0 || threads == 0 || plan == NULL) return BSX_BAD_ARGUMENT;
     const bsx_head *head = matrix->head;
-    if (n > UINT64_MAX / 2 / sizeof(float) / BSX_MAX_WEIGHTS) return BSX_BAD_ARGUMENT;
+    const uint64_t x = add_product(n, head->cols, 0), y = add_product(n, head->rows, 0); /* or the other way round */
+    if (x > SIZE_MAX / sizeof(float) || y > SIZE_MAX / sizeof(float)) return BSX_BAD_ARGUMENT;
     bsx_product p = {n, 0, part_blocks(head, transposed, threads), 0, 0, transposed};
     p.parts = (head->blocks + p.blocks - 1) / p.blocks;
     const uint64_t floats = add_product(p.parts, spread_floats(head, &p), panel_floats(head, &p));
     p.shared_bytes = add_product(floats, sizeof(float), BSX_ALIGNMENT);
     p.scratch_bytes = place_lists(head, NULL, NULL);
-    const uint64_t y = add_product(n, units_out(head, transposed), 0);
-    if (p.shared_bytes > SIZE_MAX || p.scratch_bytes > SIZE_MAX || y > SIZE_MAX / sizeof(float)) return BSX_BAD_ARGUMENT;
+    if (p.shared_bytes >= SIZE_MAX || p.scratch_bytes >= SIZE_MAX) return BSX_BAD_ARGUMENT; /* UINT64_MAX: too large */
     *plan = p;
     return BSX_OK;
 }

@@ -274,6 +274,10 @@ static void test_arguments(void) {
     CHECK(bsx_product_plan(&g.matrix, true, 0, 1, &plan) == BSX_BAD_ARGUMENT);
     CHECK(bsx_product_plan(&g.matrix, true, 1, 0, &plan) == BSX_BAD_ARGUMENT);
     CHECK(bsx_product_plan(&g.matrix, true, UINT64_MAX / 4, 1, &plan) == BSX_BAD_ARGUMENT);
+    CHECK(bsx_product_plan(&g.matrix, false, UINT64_MAX / 64, UINT32_MAX, &plan) == BSX_BAD_ARGUMENT);
+    /* As many rows as the pixels of some pictures; in panels 32 wide, the matrix has 17 rows and 50 columns. */
+    CHECK(bsx_product_plan(&g.matrix, true, 1 << 22, 1, &plan) == BSX_OK);
+    CHECK(plan.shared_bytes == (UINT64_C(1) << 22) * 50 * 4 + BSX_ALIGNMENT);
     CHECK(bsx_product_plan(&g.matrix, true, 1, 1, &plan) == BSX_OK);
     CHECK(bsx_product_begin(&g.matrix, &plan, &number, 1, &number, plan.shared_bytes) == BSX_BAD_ARGUMENT);
     CHECK(bsx_product_part(&g.matrix, &plan, plan.parts, &number, &number, g.head.rows, &number, plan.shared_bytes,
