@@ -3,9 +3,9 @@
  *
  * Whatever the bytes of a package are, nothing is read or written outside its files' bytes and the buffers that were
  * passed in, and no memory is taken on the word of a number before it has been checked against the bytes that are there.
- * No function has mutable global state. A package may be read by any number of threads at once, but for
- * bsx_create_session and bsx_package_close. weights.bsx must stay as it is while the package is open: cutting a mapped
- * file short ends the process.
+ * No function has mutable global state, but that bsx_create_session makes the operators known once for each onnxruntime
+ * (bsx_ops.h). A package may be read by any number of threads at once, but for bsx_create_session and bsx_package_close.
+ * weights.bsx must stay as it is while the package is open: cutting a mapped file short ends the process.
  */
 #ifndef BSX_PACKAGE_H
 #define BSX_PACKAGE_H
@@ -116,7 +116,8 @@ typedef enum bsx_mode {
  *
  * onnxruntime  what OrtGetApiBase() returns.
  * options      NULL: onnxruntime's own, but it logs errors only and keeps no memory pattern. Else a copy is taken of them,
- *              to which is added what using the weights in place needs.
+ *              to which is added what using the weights in place needs; for BSX_MODE_CODED also the library's operators,
+ *              which the options given must not have already.
  * session      to be released by the caller, with OrtApi.ReleaseSession, before the package is closed: the package owns
  *              the weights. NULL after an error. */
 BSX_API bsx_error_code bsx_create_session(bsx_package *package, const struct OrtApiBase *onnxruntime,

@@ -2,8 +2,8 @@
  *
  * The matrix is a blob of rows x cols, x has n rows. Transposed: y[n, rows] = x[n, cols] times the matrix's transpose (rows
  * are output units, as Gemm and FusedMatMul have it with transB=1); else y[n, cols] = x[n, rows] times it (MatMul). All are
- * float32 and row-major. Sums are those of the decoded weights, in another order than other libraries'; a weight of zero
- * adds nothing, also to an infinity.
+ * float32 and row-major. Sums are those of the decoded weights, in another order than other libraries'. Where x is infinite
+ * or no number, a weight of zero gives NaN or, as in layout RL whose symbol 0 is the level 0, is left out.
  *
  *     bsx_product_plan -> allocate shared_bytes, and scratch_bytes for each thread
  *     -> bsx_product_begin -> bsx_product_part for each part, from any threads -> bsx_product_end
