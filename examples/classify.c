@@ -24,14 +24,16 @@ static void check(OrtStatus *status) {
 int main(int argc, char **argv) {
     static int64_t ids[MOST_TOKENS], ones[MOST_TOKENS], zeros[MOST_TOKENS];
     const int64_t tokens = argc - 3, shape[2] = {1, tokens};
-    if (tokens < 1 || tokens > MOST_TOKENS) return fprintf(stderr, "usage: classify PACKAGE MODE ID...\n"), 2;
+    if (tokens < 1 || tokens > MOST_TOKENS) return fprintf(stderr, "usage: classify PACKAGE float32|coded ID...\n"), 2;
     for (int i = 0; i < tokens; i++) ids[i] = atoll(argv[3 + i]), ones[i] = 1;
 
     OrtEnv *env;
     OrtSession *session;
     bsx_package *package;
     bsx_error error;
-    const bsx_mode mode = strcmp(argv[2], "coded") == 0 ? BSX_MODE_CODED : BSX_MODE_FLOAT32;
+    const int coded = strcmp(argv[2], "coded") == 0;
+    if (!coded && strcmp(argv[2], "float32") != 0) return fprintf(stderr, "the mode is float32 or coded\n"), 2;
+    const bsx_mode mode = coded ? BSX_MODE_CODED : BSX_MODE_FLOAT32;
     api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
     check(api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "classify", &env));
     if (bsx_package_open(argv[1], &package, &error) ||

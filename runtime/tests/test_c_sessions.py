@@ -143,6 +143,8 @@ def test_the_example(onnxruntime: Path, prefix: Path, tmp_path: Path, static: bo
     assert done.returncode == 1
     assert done.stderr == f"{tmp_path}/none: no such package; expected a directory made by bsexport pack\n"
     assert subprocess.run([str(program)], capture_output=True, check=False).returncode == 2
+    done = subprocess.run([str(program), str(PACKAGE), "int8", "7"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "the mode is float32 or coded\n")
 
 
 def test_what_is_installed(prefix: Path) -> None:
