@@ -149,8 +149,8 @@ def latency_class(seconds: float) -> str:
 
 
 def megabytes(size: int) -> str:
-    """A size for people, in units of 10^6 bytes, as a limit of "64MB" is."""
-    return f"{size / 1e6:.1f} MB"
+    """A size for people, in units of 10^6 bytes, as a limit of "64MB" is; in bytes if it is below 0.1 MB."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size:,} bytes"
 
 
 def _activations(run: dict[str, Any] | None) -> int:

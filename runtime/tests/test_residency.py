@@ -92,7 +92,7 @@ def test_a_limit_that_nothing_fits_names_every_need() -> None:
     with pytest.raises(BsexportRuntimeError) as caught:
         load(PACKAGE, memory_limit="1kB")
     line = str(caught.value)
-    assert line.startswith(f"{PACKAGE}: no mode fits into 0.0 MB: float32 needs ")
+    assert line.startswith(f"{PACKAGE}: no mode fits into 1,000 bytes: float32 needs ")
     assert ", coded " in line and "\n" not in line
 
 
@@ -132,7 +132,7 @@ def test_without_the_library_coded_is_refused_with_the_reason(tmp_path: Path) ->
 
 def test_without_the_library_a_limit_says_so_too(tmp_path: Path) -> None:
     line = elsewhere(tmp_path, None, "memory_limit=1000")
-    assert "no mode fits into 0.0 MB: float32 needs " in line
+    assert "no mode fits into 1,000 bytes: float32 needs " in line
     assert "coded cannot be had (its operators are in the native library: libbsx.so is not installed" in line
 
 

@@ -131,7 +131,7 @@ def _warn(package: Package, mode: str, passed_over: str, limit: int | None) -> N
 
 
 def _size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size:,} bytes"
 
 
 def _coded_bytes(package: Package) -> int:
