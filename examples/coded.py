@@ -1,7 +1,8 @@
 """Run a package's coded graph in plain onnxruntime: `python coded.py PACKAGE INPUT OUTPUT ID...`.
 
-INPUT takes the ids as int64 [1, n]; the values of OUTPUT are printed one a line. bsexport_runtime only says where the
-library with the operators is. `bsexport_runtime.load(PACKAGE, mode="coded")` checks the package besides.
+INPUT, the model's only one, takes the ids as int64 [1, n]; the values of OUTPUT are printed one a line.
+bsexport_runtime only says where the library with the operators is.
+`bsexport_runtime.load(PACKAGE, mode="coded")` checks the package besides.
 """
 
 import sys
@@ -14,6 +15,8 @@ import bsexport_runtime
 
 
 def main() -> None:
+    if len(sys.argv) < 5:
+        sys.exit("usage: coded.py PACKAGE INPUT OUTPUT ID...")
     package, feed, output, *ids = sys.argv[1:]
     options = ort.SessionOptions()
     options.register_custom_ops_library(bsexport_runtime.ops_library())

@@ -237,6 +237,15 @@ def write_csv(path: Path, *rows: tuple[str, str]) -> Path:
     return path
 
 
+def test_embeddings_have_no_labels(tmp_path: Path) -> None:
+    package = packed(save_bert(tmp_path / "model", "feature-extraction"))[0]
+    data = write_csv(tmp_path / "data.csv", ("text", "label"), ("the film", "good"))
+    assert refused("evaluate", package, "--data", data) == (
+        f"{package}: gives embeddings, which no labels can be held against; hold the model against itself with "
+        "bsexport curve, or the package with bsexport verify --against"
+    )
+
+
 def test_data_that_do_not_fit(classifier: Path, tmp_path: Path) -> None:
     data = write_csv(tmp_path / "data.csv", ("text", "label"), ("the film", "splendid"))
     assert refused("evaluate", classifier, "--data", data) == (

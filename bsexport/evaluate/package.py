@@ -42,6 +42,11 @@ def evaluate_package(
         rows = read_data(data, split, Path(scratch))
         subject = Subject(Package(path), session)
         made = make_examples(subject, rows, asked)
+        if made.measure.dense and (asked.task or subject.task) == "feature-extraction":
+            raise DataError(
+                f"{path}: gives embeddings, which no labels can be held against; hold the model against itself with "
+                "bsexport curve, or the package with bsexport verify --against"
+            )
         if made.measure.dense:
             raise DataError(
                 f"{data}: has no labels, so there is nothing to hold the answers against; name their column with "

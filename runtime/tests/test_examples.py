@@ -76,3 +76,5 @@ def test_a_compiled_program(language: str, onnxruntime_for_c: Path, tmp_path: Pa
 
 def test_a_python_program() -> None:
     check([sys.executable, str(EXAMPLES / "coded.py"), str(PACKAGE), "ids", "scores", *map(str, IDS)])
+    done = subprocess.run([sys.executable, str(EXAMPLES / "coded.py"), str(PACKAGE)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "usage: coded.py PACKAGE INPUT OUTPUT ID...\n")
