@@ -23,16 +23,16 @@ static void write_bitmap(const bsx_job *j, const bsx_lane *l, uint8_t *out) {
     const size_t bytes = l->block.weights / 8, rest = l->block.weights % 8;
     int8_t *const staged = (int8_t *)j->staging;
     if (j->setup.out_type == BSX_FLOAT32 && k->expand_float32 != NULL) {
-        k->expand_float32(out, l->data, bytes, l->elements, &j->conversion);
+        k->expand_float32(out, l->bitmap, bytes, l->elements, &j->conversion);
     } else if (j->setup.item_bytes == 1) {
-        k->expand_levels((int8_t *)out, l->data, bytes, l->elements);
+        k->expand_levels((int8_t *)out, l->bitmap, bytes, l->elements);
     } else {
-        k->expand_levels(staged, l->data, bytes, l->elements);
+        k->expand_levels(staged, l->bitmap, bytes, l->elements);
         k->convert(out, staged, 8 * bytes, &j->conversion);
     }
     if (rest == 0) return;
-    const int8_t *last = (const int8_t *)l->elements + l->coded - bsx_ones[l->data[bytes]];
-    k->expand_levels(staged, l->data + bytes, 1, last);
+    const int8_t *last = (const int8_t *)l->elements + l->coded - bsx_ones[l->bitmap[bytes]];
+    k->expand_levels(staged, l->bitmap + bytes, 1, last);
     k->convert(out + 8 * bytes * j->setup.item_bytes, staged, rest, &j->conversion);
 }
 
@@ -48,7 +48,7 @@ static void write_symbols(const bsx_job *j, const bsx_lane *l, uint8_t *out) {
     const bool around = j->conversion.around && j->head->layout == BSX_EG;
     bsx_elements from = bsx_lane_elements(j, l->elements);
     if (j->head->layout == BSX_BM) {
-        j->kernels->expand_symbols((uint16_t *)(void *)j->staging, l->data, l->block.bitmap_bytes, l->elements);
+        j->kernels->expand_symbols((uint16_t *)(void *)j->staging, l->bitmap, l->block.bitmap_bytes, l->elements);
         from.elements = j->staging;
     }
     bsx_gather(around ? j->staging : out, weights, &from);

@@ -11,7 +11,8 @@ uint64_t bsx_scratch_bytes(const bsx_head *head) {
     const uint64_t weights = (uint64_t)head->block_rows * head->block_cols;
     const uint64_t streams = head->layout == BSX_RL ? 2 : head->layout == BSX_RAW ? 0 : 1;
     const uint64_t lanes = head->blocks < BSX_GROUP ? head->blocks : BSX_GROUP;
-    const uint64_t stream = (weights + 1) * sizeof(uint16_t) + BSX_STREAM_SLOP;
+    const uint64_t bitmap = head->layout == BSX_BM ? (weights + 7) / 8 + 1 : 0;
+    const uint64_t stream = (weights + 1) * sizeof(uint16_t) + BSX_STREAM_SLOP + bitmap;
     const uint64_t staging = (weights + 8) * sizeof(uint64_t) + BSX_STREAM_SLOP;
     return streams * lanes * stream + (streams ? staging : 0) + BSX_ALIGNMENT;
 }
@@ -92,7 +93,10 @@ static void place_lanes(const bsx_job *j, bsx_lane *lanes, unsigned count) {
     uint8_t *free = j->scratch;
     for (unsigned i = 0; i < count; i++) {
         bsx_lane *l = &lanes[i];
-        const bool good = j->head->layout != BSX_BM || count_bitmap(l->data, &l->block, &l->coded);
+        if (l->block.bitmap_bytes) memcpy(free, l->data, l->block.bitmap_bytes);
+        l->bitmap = free;
+        free += l->block.bitmap_bytes + l->block.bitmap_bytes % 2;
+        const bool good = j->head->layout != BSX_BM || count_bitmap(l->bitmap, &l->block, &l->coded);
         if (!good && l->status == BSX_OK) l->status = BSX_BAD_STREAM;
         l->elements = free;
         free += ((size_t)l->coded + l->coded % 2) * width + BSX_STREAM_SLOP;

@@ -20,6 +20,7 @@ typedef struct bsx_job {
 typedef struct bsx_lane {
     bsx_block block;
     const uint8_t *data;
+    const uint8_t *bitmap; /* BM: a copy, since another process may change a mapped file between two looks at it */
     bsx_status status;
     uint32_t coded; /* symbols in the level stream */
     void *elements; /* BSX_AS_LEVELS: int8_t, BSX_AS_SYMBOLS: uint16_t */
