@@ -73,6 +73,7 @@ def test_text_classification(tmp_path: Path) -> None:
     assert values(found)["accuracy"] == right / 60
     assert found["examples"] == 60 and found["measure"] == "classes"
     assert found["data"]["columns"] == {"text": "text", "label": "label"}
+    assert values(measured(package, data, "--mode", "coded"))["accuracy"] == right / 60
     whole = measured(package, data, "--batch-size", 64)
     assert values(whole) == values(found)  # however examples are put together
     some = measured(package, data, "--limit", 10, "--seed", 3)

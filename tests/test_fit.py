@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -227,3 +228,14 @@ def test_elsewhere_it_says_so(package: Path, monkeypatch: pytest.MonkeyPatch) ->
     line = refused("fit", package, "--memory", "1GB")
     assert "cannot hold a process to a limit of private memory (RLIMIT_DATA)" in line
     assert line.endswith("run bsexport fit on Linux")
+
+
+def test_a_damaged_package_fits_nowhere(package: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(package, copy)
+    content = bytearray((copy / "weights.bsx").read_bytes())
+    content[-1] ^= 1
+    (copy / "weights.bsx").write_bytes(content)
+    said = refused("fit", copy, "--memory", "1GB")
+    assert said.startswith(f"{copy / 'weights.bsx'}: tensor ")
+    assert said.endswith("; copy the package again")

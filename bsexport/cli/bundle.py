@@ -57,7 +57,8 @@ def bundle(
 
     \b
         bsexport bundle my-model-bsx --target linux-aarch64 --python 3.11 -o my-bundle
-        bsexport bundle my-model-bsx --target linux-x86_64 --wheels dist -o my-bundle
+        make wheels    # in a checkout of this project, whose runtime no index has
+        bsexport bundle my-model-bsx --target linux-aarch64 --wheels dist -o my-bundle
     """
     from bsexport.bundle.run import bundle as make_bundle
     from bsexport.bundle.target import target_of

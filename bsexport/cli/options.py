@@ -29,8 +29,8 @@ mode_option = click.option(
     "--mode",
     default="float32",
     show_default=True,
-    type=click.Choice(["float32", "int8"]),
-    help="Form of the weights in memory; int8 takes a package made with pack --int8.",
+    type=click.Choice(["float32", "int8", "coded"]),
+    help="Form of the weights in memory; int8 takes a package made with pack --int8, coded answers as float32.",
 )
 force_option = click.option("--force", is_flag=True, help="Replace what an earlier run wrote there.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")

@@ -17,7 +17,7 @@ from bsexport.errors import BenchError
 from bsexport.fit.report import Fit, Report
 from bsexport.output import disk_errors
 from bsexport.pipeline import Progress
-from bsexport_runtime.errors import BsexportRuntimeError
+from bsexport_runtime.errors import BsexportRuntimeError, PackageError
 from bsexport_runtime.package import PLAIN_GRAPH, Package
 from bsexport_runtime.residency import MODES, choose, predict
 
@@ -45,6 +45,8 @@ def fit(
     """
     _check_system()
     package = Package(path)
+    for wrong in package.verify():  # a coded block is else found out when it is used, which may be never
+        raise PackageError(wrong)
     graph = onnx.load_model_from_string(package.read_bytes(PLAIN_GRAPH)).graph
     progress("reading", 0)
     # Coded if that can be had: what this process does should not need the memory that is in doubt.
