@@ -15,7 +15,7 @@ from c_programs import EXAMPLE, NATIVE, build_example, classify, install, needs_
 from make_package import PACKAGE, outputs
 from test_package import rewrite
 
-from bsexport_runtime import load
+from bsexport_runtime import load, residency
 
 IN_PLACE = tuple(int(part) for part in ort.__version__.split(".")[:2]) >= (1, 31)
 PAGE = Path(__file__).parents[2] / "docs" / "c-api.md"
@@ -72,7 +72,8 @@ def test_the_numbers_are_those_of_python(sessions: Path, mode: str) -> None:
     done = subprocess.run([str(sessions), "run", str(PACKAGE), mode], capture_output=True, check=True)
     scores = np.frombuffer(done.stdout, np.float32).reshape(2, 3, 40)
     np.testing.assert_allclose(scores, outputs(IDS), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(scores, load(PACKAGE, mode=mode).run(None, {"ids": IDS})[0], rtol=0, atol=1e-6)
+    python = "float32" if residency.MODES[mode].missing() else mode  # the runtime may have been installed without coded
+    np.testing.assert_allclose(scores, load(PACKAGE, mode=python).run(None, {"ids": IDS})[0], rtol=0, atol=1e-6)
 
 
 @in_place
