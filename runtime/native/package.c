@@ -75,10 +75,10 @@ static bsx_error_code bad_blob(const bsx_package *p, size_t i, bsx_status status
     bsx_print_name(p->manifest.tensors[i].name, shown);
     if (block) {
         bsx_fail(error, BSX_ERROR_BLOB, "%s: tensor %s: block %llu of %llu: %s; " BSX_AGAIN, p->weights_path, shown,
-                 (unsigned long long)*block, (unsigned long long)p->heads[i].blocks, bsx_status_name(status));
+                 (unsigned long long)*block, (unsigned long long)p->heads[i].blocks, bsx_status_name((int)status));
     } else {
         bsx_fail(error, BSX_ERROR_BLOB, "%s: tensor %s: %s; " BSX_AGAIN, p->weights_path, shown,
-                 bsx_status_name(status));
+                 bsx_status_name((int)status));
     }
     if (error) error->status = status;
     return BSX_ERROR_BLOB;

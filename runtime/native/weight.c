@@ -54,7 +54,7 @@ bool bsx_weight_open(bsx_weight *weight, const bsx_node *node, const void *blob,
     const bsx_status status = bsx_parse(blob, size, &weight->head);
     if (status != BSX_OK) {
         snprintf(line, BSX_LINE_BYTES, "%s %s: its blob of %zu bytes breaks the rule %s of the format: copy the package again",
-                 node->op, node->name, size, bsx_status_name(status));
+                 node->op, node->name, size, bsx_status_name((int)status));
         return false;
     }
     if (weight->head.layout == BSX_RAW) {
@@ -77,8 +77,8 @@ void bsx_weight_close(bsx_weight *weight) {
 void bsx_weight_damaged(const bsx_node *node, bsx_status status, uint64_t block, char line[BSX_LINE_BYTES]) {
     if (status == BSX_BLOCK_CRC || status == BSX_BAD_STREAM)
         snprintf(line, BSX_LINE_BYTES, "%s %s: block %" PRIu64 " of its blob is damaged (%s): copy the package again",
-                 node->op, node->name, block, bsx_status_name(status));
+                 node->op, node->name, block, bsx_status_name((int)status));
     else
         snprintf(line, BSX_LINE_BYTES, "%s %s: its blob cannot be read (%s): its bytes were changed while it was used",
-                 node->op, node->name, bsx_status_name(status));
+                 node->op, node->name, bsx_status_name((int)status));
 }
