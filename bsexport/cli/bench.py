@@ -7,7 +7,16 @@ from pathlib import Path
 import click
 
 from bsexport.bench.worker import MODES
-from bsexport.cli.options import echo_json, json_option, package_argument, progress_bar, several, trust_option
+from bsexport.cli.options import (
+    batch_option,
+    echo_json,
+    json_option,
+    length_option,
+    package_argument,
+    progress_bar,
+    several,
+    trust_option,
+)
 
 
 @click.command()
@@ -25,20 +34,8 @@ from bsexport.cli.options import echo_json, json_option, package_argument, progr
     metavar="MODEL",
     help="Directory, hub id or .onnx file whose fp32 graph is the baseline.  [default: the package's decoded weights]",
 )
-@click.option(
-    "--batch",
-    "batches",
-    callback=several(click.IntRange(1)),
-    metavar="N,...",
-    help="Items in one run.  [default: 1]",
-)
-@click.option(
-    "--length",
-    "lengths",
-    callback=several(click.IntRange(1)),
-    metavar="N,...",
-    help="Tokens of a text; the size of any other dimension that the graph leaves open.  [default: 16,128]",
-)
+@batch_option
+@length_option
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads to use.  [default: all cores]")
 @click.option(
     "--rounds",

@@ -8,7 +8,15 @@ from pathlib import Path
 import click
 
 from bsexport.bench.worker import MODES
-from bsexport.cli.options import echo_json, json_option, package_argument, progress_bar, several
+from bsexport.cli.options import (
+    batch_option,
+    echo_json,
+    json_option,
+    length_option,
+    package_argument,
+    progress_bar,
+    several,
+)
 
 
 def _limit(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -39,20 +47,8 @@ def _limit(ctx: click.Context, param: click.Parameter, value: str) -> int:
     metavar="MODE,...",
     help="Forms of the weights in memory to try.",
 )
-@click.option(
-    "--batch",
-    "batches",
-    callback=several(click.IntRange(1)),
-    metavar="N,...",
-    help="Items in one run.  [default: 1]",
-)
-@click.option(
-    "--length",
-    "lengths",
-    callback=several(click.IntRange(1)),
-    metavar="N,...",
-    help="Tokens of a text; the size of any other dimension that the graph leaves open.  [default: 16,128]",
-)
+@batch_option
+@length_option
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads to use.  [default: all cores]")
 @json_option
 def fit(

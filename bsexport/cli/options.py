@@ -24,20 +24,6 @@ def _be_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     return value
 
 
-package_argument = click.argument("package", type=click.Path(path_type=Path))
-mode_option = click.option(
-    "--mode",
-    default="float32",
-    show_default=True,
-    type=click.Choice(["float32", "int8", "coded"]),
-    help="Form of the weights in memory; int8 takes a package made with pack --int8, coded answers as float32.",
-)
-force_option = click.option("--force", is_flag=True, help="Replace what an earlier run wrote there.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, callback=_be_quiet, help="Print nothing but errors.")
-trust_option = click.option("--trust-remote-code", is_flag=True, help="Run model code that comes with the model.")
-
-
 def several(
     kind: click.ParamType[Any],
 ) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]:
@@ -49,6 +35,34 @@ def several(
         return tuple(dict.fromkeys(kind.convert(each.strip(), param, ctx) for each in value.split(",")))
 
     return convert
+
+
+package_argument = click.argument("package", type=click.Path(path_type=Path))
+mode_option = click.option(
+    "--mode",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "int8", "coded"]),
+    help="Form of the weights in memory; int8 takes a package made with pack --int8, coded answers as float32.",
+)
+batch_option = click.option(
+    "--batch",
+    "batches",
+    callback=several(click.IntRange(1)),
+    metavar="N,...",
+    help="Items in one run.  [default: 1]",
+)
+length_option = click.option(
+    "--length",
+    "lengths",
+    callback=several(click.IntRange(1)),
+    metavar="N,...",
+    help="Tokens of a text; the size of any other dimension that the graph leaves open.  [default: 16,128]",
+)
+force_option = click.option("--force", is_flag=True, help="Replace what an earlier run wrote there.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, callback=_be_quiet, help="Print nothing but errors.")
+trust_option = click.option("--trust-remote-code", is_flag=True, help="Run model code that comes with the model.")
 
 
 def check_installed(what: str, names: Iterable[str], extra: str) -> None:
