@@ -19,6 +19,7 @@ from bsexport_runtime.package import MANIFEST
 
 DEVICE_FILES = (
     "config.json",
+    "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

@@ -8,7 +8,11 @@ import make_package
 import pytest
 
 
-@pytest.mark.parametrize("package", [make_package.PACKAGE, make_package.INT8_PACKAGE], ids=["package", "int8"])
+@pytest.mark.parametrize(
+    "package",
+    [make_package.PACKAGE, make_package.INT8_PACKAGE, make_package.LANGUAGE_PACKAGE],
+    ids=["package", "int8", "language"],
+)
 def test_the_runtime_s_packages_are_not_stale(package: Path, tmp_path: Path) -> None:
     """If one is: python runtime/tests/make_package.py"""
     make_package.make_all(tmp_path)

@@ -5,6 +5,7 @@ Their weights follow formulas, so that the tests know every one of them without 
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 PACKAGE = Path(__file__).with_name("package")
 INT8_PACKAGE = Path(__file__).with_name("package-int8")
+LANGUAGE_PACKAGE = Path(__file__).with_name("package-language")
 STEP = 2.0**-6
 MODEL = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -79,8 +81,96 @@ def int8_bias() -> npt.NDArray[np.float32]:
     return np.linspace(-1, 1, 400, dtype=np.float32)
 
 
-def make(out: Path, text: str, arrays: dict[str, npt.NDArray[Any]], *, int8: bool = False) -> None:
-    """Pack a model of these weights to `out`."""
+# One layer of causal attention, two heads of 16, with a cache of slots; "__" stands for the dots of names.
+LANGUAGE_MODEL = """
+<ir_version: 8, opset_import: ["" : 18]>
+fixture (int64[batch, sequence] input_ids, int64[batch, sequence] position_ids, int64[batch, kept] logits_to_keep,
+         float[batch, 2, capacity, 16] past_key_values__0__key, float[batch, 2, capacity, 16] past_key_values__0__value)
+     => (float[batch, kept, 48] logits, float[batch, 2, capacity, 16] present__0__key,
+         float[batch, 2, capacity, 16] present__0__value)
+  <int64 zero = {0}, int64 one = {1}, int64[1] last = {-1}, int64[2] outer = {1, 3},
+   int64[4] split = {0, 0, 2, 16}, int64[3] joined = {0, 0, 32},
+   int64[4] rows = {-1, 1, 1, 1}, int64[1] one1 = {1}, int64[1, 2, 1, 1] head = {0, 1},
+   float scale = {0.25}, float never = {-1e9}, float sharp = {64.0}> {
+  word = Gather (table, input_ids)
+  place = Gather (places, position_ids)
+  x = Add (word, place)
+  q0 = MatMul (x, query)
+  q1 = Reshape (q0, split)
+  q = Transpose <perm = [0, 2, 1, 3]> (q1)
+  k0 = MatMul (x, key)
+  k1 = Reshape (k0, split)
+  k = Transpose <perm = [0, 2, 1, 3]> (k1)
+  v0 = MatMul (x, value)
+  v1 = Reshape (v0, split)
+  v = Transpose <perm = [0, 2, 1, 3]> (v1)
+  shape = Shape (past_key_values__0__key)
+  batch = Gather (shape, zero)
+  two = Add (one, one)
+  capacity = Gather (shape, two)
+  row0 = Range (zero, batch, one)
+  row1 = Reshape (row0, rows)
+  at = Unsqueeze (position_ids, outer)
+  all = Shape <start = 0, end = 3> (k)
+  whole = Concat <axis = 0> (all, one1)
+  row = Expand (row1, whole)
+  column = Expand (head, whole)
+  slot = Expand (at, whole)
+  places3 = Concat <axis = 3> (row, column, slot)
+  present__0__key = ScatterND (past_key_values__0__key, places3, k)
+  present__0__value = ScatterND (past_key_values__0__value, places3, v)
+  turned = Transpose <perm = [0, 1, 3, 2]> (present__0__key)
+  products = MatMul (q, turned)
+  scaled = Mul (products, scale)
+  slots = Range (zero, capacity, one)
+  seen = LessOrEqual (slots, at)
+  masked = Where (seen, scaled, never)
+  attention = Softmax <axis = -1> (masked)
+  mixed = MatMul (attention, present__0__value)
+  back = Transpose <perm = [0, 2, 1, 3]> (mixed)
+  context = Reshape (back, joined)
+  inner = MatMul (context, out)
+  y = Add (x, inner)
+  index = Unsqueeze (logits_to_keep, last)
+  kept_y = GatherND <batch_dims = 1> (y, index)
+  plain = MatMul (kept_y, lm_head)
+  logits = Mul (plain, sharp)
+}
+"""
+LANGUAGE_CONFIG = {"n_positions": 150, "eos_token_id": 7, "pad_token_id": 3}
+LANGUAGE_GENERATION_CONFIG = {"eos_token_id": [41, 13]}
+
+
+def language_weights() -> dict[str, npt.NDArray[Any]]:
+    """The decoded tensors of the language model by name, exactly."""
+    shapes = {"table": (48, 32), "places": (150, 32), "lm_head": (32, 48)}
+    shapes |= dict.fromkeys(("query", "key", "value", "out"), (32, 32))
+    each = enumerate(shapes.items(), 1)
+    return {name: _levels(*shape, every=1, start=7919 * number) * np.float32(STEP) for number, (name, shape) in each}
+
+
+def next_logits(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """What the language model says after each of ids [sequence]: [sequence, 48], all at once, without a cache."""
+    w = {name: array.astype(np.float64) for name, array in language_weights().items()}
+    x = w["table"][ids] + w["places"][: len(ids)]
+    q, k, v = ((x @ w[name]).reshape(len(ids), 2, 16).swapaxes(0, 1) for name in ("query", "key", "value"))
+    scores = np.where(np.tri(len(ids), dtype=bool), q @ k.swapaxes(1, 2) * 0.25, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    context = (weights @ v).swapaxes(0, 1).reshape(len(ids), 32)
+    logits: npt.NDArray[np.float64] = (x + context @ w["out"]) @ w["lm_head"] * 64
+    return logits
+
+
+def make(
+    out: Path,
+    text: str,
+    arrays: dict[str, npt.NDArray[Any]],
+    *,
+    int8: bool = False,
+    files: dict[str, dict[str, Any]] | None = None,
+) -> None:
+    """Pack a model of these weights to `out`, with these files beside it as JSON, config.json without an entry."""
     import onnx
     from onnx import numpy_helper, parser
 
@@ -89,24 +179,37 @@ def make(out: Path, text: str, arrays: dict[str, npt.NDArray[Any]], *, int8: boo
     from bsexport.source import open_source
 
     model = parser.parse_model(text)
+    _put_dots(model.graph)
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fixture.onnx"
         onnx.save(model, path)
-        path.with_name("config.json").write_text('{"model_type": "fixture"}\n')
+        for name, content in ({"config.json": {}} | (files or {})).items():
+            path.with_name(name).write_text(json.dumps({"model_type": "fixture"} | content) + "\n")
         pack(open_source(str(path)), Recipe(step=STEP), out, int8=int8, force=True)
 
 
 def make_all(folder: Path) -> None:
-    """Pack both models into a folder, each to the name of its package."""
+    """Pack all models into a folder, each to the name of its package."""
     make(folder / PACKAGE.name, MODEL, weights())
     coded = {name: (levels * np.float32(STEP)).astype(np.float32) for name, levels in int8_levels().items()}
     make(folder / INT8_PACKAGE.name, INT8_MODEL, coded | {"bias": int8_bias()}, int8=True)
+    files = {"config.json": LANGUAGE_CONFIG, "generation_config.json": LANGUAGE_GENERATION_CONFIG}
+    make(folder / LANGUAGE_PACKAGE.name, LANGUAGE_MODEL, language_weights(), int8=True, files=files)
 
 
-def _levels(rows: int, cols: int, *, every: int) -> npt.NDArray[np.float32]:
-    """Levels from -9 to 9; about one in `every` is not 0."""
-    places = np.arange(rows * cols, dtype=np.int64).reshape(rows, cols)
+def _put_dots(graph: Any) -> None:
+    """Names of values as the language model has them, which the text form cannot say."""
+    for value in (*graph.input, *graph.output):
+        value.name = value.name.replace("__", ".")
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name.replace("__", ".") for name in names]
+
+
+def _levels(rows: int, cols: int, *, every: int, start: int = 0) -> npt.NDArray[np.float32]:
+    """Levels from -9 to 9; about one in `every` is not 0. start: another gives others."""
+    places = start + np.arange(rows * cols, dtype=np.int64).reshape(rows, cols)
     mixed = places * 40503 % 65521
     return np.where(mixed % every == 0, mixed // every % 19 - 9, 0).astype(np.float32)
 

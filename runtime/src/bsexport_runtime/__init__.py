@@ -6,6 +6,7 @@ outputs = session.run(None, inputs)
 
 from bsexport_runtime.codec import backend
 from bsexport_runtime.errors import BackendError, BlobError, BsexportRuntimeError, PackageError, Status
+from bsexport_runtime.generate import generate, stream
 from bsexport_runtime.package import Package
 from bsexport_runtime.residency import ops_library
 from bsexport_runtime.session import Session, inspect, load, read_tensors
@@ -21,8 +22,10 @@ __all__ = [
     "Session",
     "Status",
     "backend",
+    "generate",
     "inspect",
     "load",
     "ops_library",
     "read_tensors",
+    "stream",
 ]

@@ -19,7 +19,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from bsexport_runtime import codec
 from bsexport_runtime.arena import Arena, decode_arena, decode_int8_arena
+from bsexport_runtime.cache import slots_of
 from bsexport_runtime.errors import BlobError, BsexportRuntimeError, PackageError
+from bsexport_runtime.language import Language, read_language
 from bsexport_runtime.package import ARENA, Package, Tensor
 from bsexport_runtime.residency import DIRECT_SINCE, MODES, choose, ops_library, version
 
@@ -60,6 +62,8 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
     tensors: those of the arena. Only onnxruntime before 1.31 needs them: it copies them, and `arena` is then empty.
     Any other keyword: as for onnxruntime.InferenceSession.
 
+    Its attribute `language` is what the package of a language model says of texts, None for other models.
+
     Raises BsexportRuntimeError if the options belong to another session, and what onnxruntime raises.
     """
 
@@ -84,6 +88,7 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
             ) from error
         super().__init__(graph, options, **kwargs)
         self.arena = lent
+        self.language: Language | None = None
         self._origin = os.getpid()
         self._mapped: mmap.mmap | None = None
         # onnxruntime's own session, which points into the arena, outlives this object in an IOBinding or a NodeArg.
@@ -202,6 +207,8 @@ def load(
         ) from error
     if name == "coded":
         session._mapped = package.mapping
+    if slots_of(session):
+        session.language = read_language(package)
     return session
 
 

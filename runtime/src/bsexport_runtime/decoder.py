@@ -1,0 +1,116 @@
+"""Run a language model token by token: everything is bound once, and what a step changes is written in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from bsexport_runtime.cache import PAST, Cache, slots_of
+from bsexport_runtime.errors import BsexportRuntimeError
+
+IDS, POSITIONS, KEPT = "input_ids", "position_ids", "logits_to_keep"
+LOGITS = "logits"
+
+Tokens = npt.NDArray[np.int64]
+Logits = npt.NDArray[np.float32]
+
+
+def vocabulary_of(session: ort.InferenceSession) -> int:
+    """The number of tokens that a language model's session tells apart.
+
+    Raises BsexportRuntimeError if it is the session of no such model.
+    """
+    inputs = [value.name for value in session.get_inputs()]
+    shapes = {value.name: value.shape for value in session.get_outputs() if value.type == "tensor(float)"}
+    size = shapes.get(LOGITS, [None])[-1]
+    if not {IDS, POSITIONS, KEPT} <= set(inputs) or not slots_of(session) or not isinstance(size, int):
+        shown = ", ".join(inputs[:4]) + (", ..." if len(inputs) > 4 else "")
+        raise BsexportRuntimeError(
+            f"the session is of no language model with a cache: it takes {shown}, expected {IDS}, {POSITIONS}, {KEPT} "
+            f"and {PAST}*; pack a causal language model, with this version of bsexport"
+        )
+    return size
+
+
+class Decoder:
+    """A language model in the middle of a batch of texts: it is given their tokens, and tells what may follow.
+
+    session: of a language model. batch: how many texts.
+    """
+
+    def __init__(self, session: ort.InferenceSession, batch: int) -> None:
+        self._session = session
+        self._cache = Cache(session, batch, 1)
+        self._step = Call(session, self._cache, 1)
+
+    def prefill(self, prompts: Sequence[Tokens], chunk: int) -> Logits:
+        """The logits [batch, vocabulary] that follow each prompt, which the cache then holds.
+
+        Shorter prompts are padded on the right: what padding writes to the cache is overwritten by the tokens that
+        follow before attention can see it.
+        """
+        lengths = np.array([len(prompt) for prompt in prompts])
+        longest = int(lengths.max())
+        ids = np.zeros((len(prompts), longest), np.int64)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[: len(prompt)] = prompt
+        self._cache.reserve(longest)
+        found = np.empty_like(self._step.logits[:, 0])
+        for start in range(0, longest, chunk):
+            part = ids[:, start : start + chunk]
+            call = Call(self._session, self._cache, part.shape[1])
+            call.ids[:] = part
+            call.positions[:] = np.arange(start, start + part.shape[1])
+            last = lengths - 1 - start
+            ends = (last >= 0) & (last < part.shape[1])
+            call.kept[:, 0] = np.where(ends, last, 0)
+            call.run()
+            found[ends] = call.logits[ends, 0]
+        self._step.bind_cache()
+        return found
+
+    def step(self, tokens: Tokens, positions: Tokens) -> Logits:
+        """The logits [batch, vocabulary] after one more token of each text, at its position.
+
+        They are overwritten by the next step.
+        """
+        if self._cache.reserve(int(positions.max()) + 1):
+            self._step.bind_cache()
+        self._step.ids[:, 0] = tokens
+        self._step.positions[:, 0] = positions
+        self._step.run()
+        return self._step.logits[:, 0]
+
+
+class Call:
+    """A run of `width` tokens of each row, bound: what is written into its arrays counts when it runs.
+
+    ids, positions: int64 [batch, width]. kept: int64 [batch, 1], the place among them whose logits come out.
+    logits: float32 [batch, 1, vocabulary], what the last run gave.
+    """
+
+    def __init__(self, session: ort.InferenceSession, cache: Cache, width: int) -> None:
+        self._session, self._cache = session, cache
+        self.ids, self.positions = (np.zeros((cache.batch, width), np.int64) for _ in range(2))
+        self.kept = np.zeros((cache.batch, 1), np.int64)
+        self.logits = np.zeros((cache.batch, 1, vocabulary_of(session)), np.float32)
+        self._binding = session.io_binding()
+        for name, array in ((IDS, self.ids), (POSITIONS, self.positions), (KEPT, self.kept)):
+            self._binding.bind_ortvalue_input(name, _value(array))
+        self._binding.bind_ortvalue_output(LOGITS, _value(self.logits))
+        self.bind_cache()
+
+    def bind_cache(self) -> None:
+        """Again, once it has grown."""
+        self._cache.bind(self._binding)
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+
+def _value(array: npt.NDArray[Any]) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy(array)  # where the array lies: not copied

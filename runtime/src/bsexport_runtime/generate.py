@@ -1,0 +1,147 @@
+"""Generate text: the tokens that follow prompts, from the session of a language model. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from bsexport_runtime.decoder import Decoder, Tokens, vocabulary_of
+from bsexport_runtime.errors import BsexportRuntimeError
+from bsexport_runtime.language import Language
+from bsexport_runtime.sampling import Sampler
+
+CHUNK = 256  # tokens of a prompt at a time
+
+Ids = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[Any]
+
+
+def generate(
+    session: ort.InferenceSession,
+    ids: Ids,
+    max_new_tokens: int,
+    *,
+    callback: Callable[[Tokens], None] = lambda tokens: None,
+    **options: Any,
+) -> Tokens:
+    """The tokens that follow each prompt: int64 [batch, new], `new` at most max_new_tokens.
+
+    Everything else is as for `stream`, which hands the tokens out one by one; so does `callback`, which is called with
+    the next token of each row, int64 [batch], as soon as they are known.
+    """
+    found = []
+    for tokens in stream(session, ids, max_new_tokens, **options):
+        callback(tokens)
+        found.append(tokens)
+    return np.stack(found, axis=1)
+
+
+def stream(
+    session: ort.InferenceSession,
+    ids: Ids,
+    max_new_tokens: int,
+    *,
+    attention_mask: npt.NDArray[Any] | None = None,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    seed: int | Sequence[int] | None = None,
+    stop_tokens: int | Sequence[int] | None = None,
+    pad_token: int | None = None,
+    chunk: int = CHUNK,
+) -> Iterator[Tokens]:
+    """An iterator over the tokens that follow each prompt, as they come: int64 [batch], the next one of each row.
+
+    session: of a causal language model, from bsexport_runtime.load in any mode.
+    ids: one prompt, or a batch of prompts of any lengths: a sequence of sequences, or an array [batch, sequence].
+    attention_mask: for an array: 1 where a prompt is, 0 where it is padded, on whichever side.
+    temperature, top_k, top_p, repetition_penalty, seed: as for `Sampler`. They mean what they mean to transformers'
+    generate, but that temperature 0, the default, takes the likeliest token (do_sample=False there).
+    stop_tokens: a row ends with the first of them, and holds pad_token from then on; the iterator ends with the last
+    row. None: those that the package's model has; () for none.
+    pad_token: None: the model's, or else the first stop token, or 0.
+    chunk: tokens of a prompt that go through the model at once; what it takes beside weights and cache grows with it.
+
+    The cache grows with the text, and no step copies it. Equal arguments give equal tokens, in any mode and batch,
+    where logits do not come so close to each other that the order of sums decides.
+
+    Raises BsexportRuntimeError before anything runs for a session that is no language model, prompts that are empty or
+    have tokens beyond the vocabulary, more tokens than the model has positions, and options that make no sense; while
+    it runs if logits are not numbers, or if there is too little memory; and what the session's run raises.
+    """
+    vocabulary = vocabulary_of(session)
+    language = getattr(session, "language", None) or Language()
+    prompts = _prompts(ids, attention_mask, vocabulary)
+    _check_sizes(max(map(len, prompts)), max_new_tokens, chunk, language)
+    stops = language.stop_tokens if stop_tokens is None else tuple(np.atleast_1d(stop_tokens).tolist())
+    pad = next((token for token in (pad_token, language.pad_token, *stops) if token is not None), 0)
+    sampler = Sampler(
+        temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed
+    )
+    sampler.begin(prompts, vocabulary)
+    return _tokens(Decoder(session, len(prompts)), prompts, max_new_tokens, sampler, stops, pad, chunk)
+
+
+def _tokens(
+    decoder: Decoder,
+    prompts: Sequence[Tokens],
+    most: int,
+    sampler: Sampler,
+    stops: Sequence[int],
+    pad: int,
+    chunk: int,
+) -> Iterator[Tokens]:
+    positions = np.array([len(prompt) for prompt in prompts])
+    ended = np.zeros(len(prompts), np.bool_)
+    logits = decoder.prefill(prompts, chunk)
+    for left in reversed(range(most)):
+        tokens = np.where(ended, pad, sampler.choose(logits))
+        yield tokens.copy()
+        ended |= np.isin(tokens, stops)
+        if not left or ended.all():
+            return
+        logits = decoder.step(tokens, positions)
+        positions += 1
+
+
+def _prompts(ids: Ids, mask: npt.NDArray[Any] | None, vocabulary: int) -> list[Tokens]:
+    """Each prompt's tokens, int64, without padding."""
+    if mask is None:
+        rows = [ids] if len(ids) and np.ndim(ids[0]) == 0 else ids
+        prompts = [np.asarray(row) for row in rows]
+    else:
+        array, mask = np.atleast_2d(ids), np.atleast_2d(mask)
+        if array.shape != mask.shape:
+            raise BsexportRuntimeError(
+                f"attention_mask has the shape {list(mask.shape)}, expected that of ids, {list(array.shape)}"
+            )
+        prompts = [row[kept != 0] for row, kept in zip(array, mask, strict=True)]
+    if not prompts:
+        raise BsexportRuntimeError("there is no prompt, expected at least one")
+    for row, prompt in enumerate(prompts):
+        if prompt.ndim != 1 or not prompt.size:
+            raise BsexportRuntimeError(f"prompt {row} has the shape {list(prompt.shape)}, expected at least one token")
+        if not np.issubdtype(prompt.dtype, np.integer):
+            raise BsexportRuntimeError(f"prompt {row} is {prompt.dtype}, expected the numbers of tokens")
+        if not 0 <= prompt.min() <= prompt.max() < vocabulary:
+            wrong = int(prompt[(prompt < 0) | (prompt >= vocabulary)][0])
+            raise BsexportRuntimeError(
+                f"prompt {row} has the token {wrong}, expected 0 to {vocabulary - 1}; the tokenizer may be another "
+                "model's"
+            )
+    return [prompt.astype(np.int64) for prompt in prompts]
+
+
+def _check_sizes(longest: int, most: int, chunk: int, language: Language) -> None:
+    for name, size in (("max_new_tokens", most), ("chunk", chunk)):
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+            raise BsexportRuntimeError(f"{name} is {size!r}, expected a number of tokens above 0")
+    if language.positions is not None and longest + most > language.positions:
+        raise BsexportRuntimeError(
+            f"a prompt of {longest} tokens and {most} new ones are {longest + most}, the model has "
+            f"{language.positions} positions; ask for fewer new tokens, or shorten the prompt"
+        )
