@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +42,9 @@ class Int8Report:
         return field
 
 
-def int8_report(graph: onnx.ModelProto, tensors: Sequence[TensorReport]) -> Int8Report:
-    """Lay out the tensors of a packed model. graph: of its source. Raises RecipeError if none can be int8."""
-    read = readings(graph)
+def int8_report(graphs: Iterable[onnx.ModelProto], tensors: Sequence[TensorReport]) -> Int8Report:
+    """Lay out the tensors of a packed model. graphs: of its source. Raises RecipeError if none can be int8."""
+    read = readings(graphs)
     why: dict[str, str] = {}
     held: list[tuple[str, tuple[int, ...], int, Int8Matrix | None]] = []
     for tensor in tensors:

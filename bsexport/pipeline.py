@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+import onnx
 
 from bsexport import codebook, layout, prune
 from bsexport.code import CODED_DTYPES, CodedTensor, code, code_raw
@@ -16,6 +17,7 @@ from bsexport.errors import RecipeError, VerifyError
 from bsexport.graph import rewrite
 from bsexport.graph.int8 import int8 as rewrite_int8
 from bsexport.graph.schema import refusal
+from bsexport.graph.skeleton import declared_weights
 from bsexport.int8 import int8_report
 from bsexport.package import BlobPlaces, PackageWriter
 from bsexport.recipe import NO_PROTECTION, Recipe, matches, why_too_small
@@ -52,7 +54,7 @@ def pack(
     def coded(add_blob: Callable[[bytes], int]) -> tuple[Report, dict[str, bytes]]:
         report = code_parts(source, parts, recipe, limit, add_blob, threads, progress)
         if int8:
-            report = replace(report, int8=int8_report(source.graph, report.tensors))
+            report = replace(report, int8=int8_report(source.graphs.values(), report.tensors))
         graphs = graph_files(source, report)
         return replace(report, graph_bytes=sum(map(len, graphs.values()))), graphs
 
@@ -199,15 +201,17 @@ def graph_files(source: Source, report: Report) -> dict[str, bytes]:
 
     Raises VerifyError if onnx's checker refuses the coded one.
     """
-    coded = rewrite.coded(source.graph, {tensor.name: tensor.place for tensor in report.tensors})
-    plain = rewrite.plain(
-        source.graph, {tensor.name: (tensor.arena_offset, tensor.nbytes) for tensor in report.tensors}
-    )
-    if (why := refusal(coded, plain)) is not None:
-        raise VerifyError(f"{source.name}: onnx refuses the coded graph: {why}; report this, with the model")
-    graphs = {CODED_GRAPH: coded, PLAIN_GRAPH: plain}
-    if report.int8:
-        graphs[INT8_GRAPH] = rewrite_int8(source.graph, report.int8.form, report.recipe.step)
+    graphs: dict[str, onnx.ModelProto] = {}
+    for prefix, graph in source.graphs.items():
+        declared = {tensor.name for tensor in declared_weights(graph)}
+        tensors = [tensor for tensor in report.tensors if tensor.name in declared]
+        coded = rewrite.coded(graph, {tensor.name: tensor.place for tensor in tensors})
+        plain = rewrite.plain(graph, {tensor.name: (tensor.arena_offset, tensor.nbytes) for tensor in tensors})
+        if (why := refusal(coded, plain)) is not None:
+            raise VerifyError(f"{source.name}: onnx refuses the coded graph: {why}; report this, with the model")
+        graphs |= {prefix + CODED_GRAPH: coded, prefix + PLAIN_GRAPH: plain}
+        if report.int8:
+            graphs[prefix + INT8_GRAPH] = rewrite_int8(graph, report.int8.form, report.recipe.step)
     return {name: graph.SerializeToString(deterministic=True) for name, graph in graphs.items()}
 
 

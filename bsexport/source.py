@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from bsexport.errors import SourceError
-from bsexport_runtime.package import MANIFEST
+from bsexport_runtime.package import ENCODER, MANIFEST
 
 DEVICE_FILES = (
     "config.json",
@@ -84,6 +84,8 @@ class Source:
     task: pipeline task name ("text-classification", ...), or None for an ONNX file.
     graph: the cleaned graph; every tensor of `weights` stands in it as an initializer of the same name, dims and
         data type, with data_location EXTERNAL and no data. Small constants (see graph.clean) stay inline.
+    encoder: of an encoder-decoder, whose decoder is `graph`: the encoder's graph, in the same form; a tensor of
+        `weights` stands in one of the two, or in both. None for all other models.
     weights: in the order in which they are stored.
     files: what the device needs beside the graph (config.json, tokenizer or image-processor files), by base name.
     inline: names of the tensors of the model that stay in the graph, values and all: small, or for no blob to hold.
@@ -95,6 +97,12 @@ class Source:
     weights: tuple[Weight, ...]
     files: tuple[Path, ...]
     inline: tuple[str, ...] = ()
+    encoder: onnx.ModelProto | None = None
+
+    @property
+    def graphs(self) -> dict[str, onnx.ModelProto]:
+        """Its graphs, by how the names of their files begin in a package."""
+        return {"": self.graph} | ({} if self.encoder is None else {ENCODER: self.encoder})
 
 
 def default_name(model: str) -> str:

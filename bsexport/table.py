@@ -8,7 +8,7 @@ from typing import Any
 from bsexport.int8 import LEFT_UNCODED, Int8Report
 from bsexport.report import Report
 from bsexport_runtime.fields import printable
-from bsexport_runtime.package import CODED_GRAPH, INT8_GRAPH, PLAIN_GRAPH
+from bsexport_runtime.package import GRAPH_FILES
 
 LABEL = 18  # columns of the first column
 NUMBER = "\0"  # stands for a number in a name; no printable name has it
@@ -30,7 +30,7 @@ def report_text(report: Report) -> str:
 
 def manifest_text(manifest: dict[str, Any]) -> str:
     """A package's manifest as text: recipe, sizes, and a line for every tensor."""
-    graphs = [entry for name, entry in manifest["files"].items() if name in (CODED_GRAPH, PLAIN_GRAPH, INT8_GRAPH)]
+    graphs = [entry for name, entry in manifest["files"].items() if name in GRAPH_FILES]
     graph_bytes = sum(entry["bytes"] for entry in graphs)
     total = {**manifest["summary"], "graph_bytes": graph_bytes}
     recipe = ", ".join(

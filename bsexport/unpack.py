@@ -14,10 +14,10 @@ from onnx import helper, numpy_helper
 
 from bsexport.errors import OutputError
 from bsexport.graph.standard import write_standard
-from bsexport.output import Staging, disk_errors
+from bsexport.output import Staging, check_output, disk_errors
 from bsexport_runtime import codec
 from bsexport_runtime.errors import BlobError
-from bsexport_runtime.package import CODED_GRAPH, PLAIN_GRAPH, WEIGHTS, Package, Tensor
+from bsexport_runtime.package import GRAPH_FILES, PLAIN_GRAPH, WEIGHTS, Package, Tensor
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +31,8 @@ DTYPE_KEYS = ("dtype", "torch_dtype")  # config.json says which type the checkpo
 def unpack(path: Path, out: Path, *, force: bool = False) -> Path:
     """Write the decoded package to `out`: a standalone graph if its name ends in .onnx, else a directory.
 
-    The .onnx file needs standard operators only; weights beyond 2 GB go to a second file, `out`.data. The directory
+    The .onnx file needs standard operators only; weights beyond 2 GB go to a second file, `out`.data. Of an
+    encoder-decoder it is the decoder's, and the encoder's stands beside it, under the name encoder_`out`. The directory
     holds model.safetensors, whose names are those of the checkpoint, and the package's other files, and is what
     transformers' from_pretrained reads; only a package made from a Hugging Face model can be turned into one.
     Raises OutputError if `out` exists and force is not given, PackageError if the package is damaged.
@@ -62,11 +63,15 @@ def dtype_of(tensor: Tensor) -> np.dtype[Any]:
 
 def _to_onnx(package: Package, out: Path, *, force: bool) -> None:
     tensors = {tensor.name: tensor for tensor in package.tensors}
-    graph = onnx.load_model_from_string(package.read_bytes(PLAIN_GRAPH))
-    graph.producer_name = PRODUCER
+    for prefix in package.graphs:
+        check_output(out.with_name(prefix + out.name), force=force, replaceable=_is_unpacked_graph)
     with Staging(out, force=force, replaceable=_is_unpacked_graph) as staging:
-        with disk_errors(out):
-            write_standard(graph, staging.path / out.name, lambda name: read_tensor(package, tensors[name]))
+        for prefix in package.graphs:
+            graph = onnx.load_model_from_string(package.read_bytes(prefix + PLAIN_GRAPH))
+            graph.producer_name = PRODUCER
+            file = staging.path / (prefix + out.name)
+            with disk_errors(out):
+                write_standard(graph, file, lambda name: read_tensor(package, tensors[name]))
         staging.publish_files()
 
 
@@ -76,7 +81,7 @@ def _to_directory(package: Package, out: Path, *, force: bool) -> None:
             f"{package.path}: was made from an .onnx file, so there is no Hugging Face directory to go back to; "
             f"give a file, -o {out}.onnx"
         )
-    files = [name for name in package.files if name not in (WEIGHTS, CODED_GRAPH, PLAIN_GRAPH)]
+    files = [name for name in package.files if name not in (WEIGHTS, *GRAPH_FILES)]
     with Staging(out, force=force, replaceable=_is_unpacked_directory) as staging:
         with disk_errors(out):
             _write_checkpoint(package, staging.path / CHECKPOINT)
@@ -126,8 +131,9 @@ def _write_checkpoint(package: Package, path: Path) -> None:
 def _inline(package: Package) -> dict[str, Array]:
     """The tensors of the model that no blob can hold, such as scalars, by name: they stand in the graph."""
     names = set(package.manifest["inline"])
-    graph = onnx.load_model_from_string(package.read_bytes(PLAIN_GRAPH)).graph
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in names}
+    graphs = [onnx.load_model_from_string(package.read_bytes(prefix + PLAIN_GRAPH)).graph for prefix in package.graphs]
+    tensors = (tensor for graph in graphs for tensor in graph.initializer)
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors if tensor.name in names}
 
 
 def _safetensors_dtype(dtype: np.dtype[Any]) -> str:

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from bsexport.errors import SourceError, VerifyError
 from bsexport.graph import rewrite
 from bsexport.graph.schema import refusal
+from bsexport.graph.skeleton import declared_weights
 from bsexport.inputs import sample_inputs
 from bsexport.pipeline import Part, Progress, prune_part, take_part, threshold
 from bsexport.recipe import Recipe
@@ -23,8 +24,8 @@ from bsexport.source import Source
 from bsexport.unpack import read_tensor
 from bsexport_runtime.errors import PackageError
 from bsexport_runtime.format import align
-from bsexport_runtime.package import CODED_GRAPH, MANIFEST, PLAIN_GRAPH, Package
-from bsexport_runtime.session import Session, load
+from bsexport_runtime.package import CODED_GRAPH, ENCODER, MANIFEST, PLAIN_GRAPH, Package
+from bsexport_runtime.session import Session, load, own_options
 
 Array = npt.NDArray[Any]
 
@@ -106,16 +107,18 @@ def check(path: Path, open_model: Callable[[str | None], Source] | None, progres
 
 
 def _check_graph(package: Package) -> Iterator[str]:
-    """A line if onnx's checker refuses the coded graph. A damaged file is not looked at: its checksum is wrong."""
-    try:
-        coded, plain = (onnx.load_from_string(package.read_bytes(name)) for name in (CODED_GRAPH, PLAIN_GRAPH))
-    except PackageError:
-        return
-    except DecodeError:
-        yield f"{package.path}: {CODED_GRAPH} or {PLAIN_GRAPH} is no ONNX graph; pack the model again"
-        return
-    if (why := refusal(coded, plain)) is not None:
-        yield f"{package.path / CODED_GRAPH}: onnx refuses it: {why}; pack the model again"
+    """A line if onnx's checker refuses a coded graph. A damaged file is not looked at: its checksum is wrong."""
+    for prefix in package.graphs:
+        names = (prefix + CODED_GRAPH, prefix + PLAIN_GRAPH)
+        try:
+            coded, plain = (onnx.load_from_string(package.read_bytes(name)) for name in names)
+        except PackageError:
+            continue
+        except DecodeError:
+            yield f"{package.path}: {' or '.join(names)} is no ONNX graph; pack the model again"
+            continue
+        if (why := refusal(coded, plain)) is not None:
+            yield f"{package.path / names[0]}: onnx refuses it: {why}; pack the model again"
 
 
 def compare(path: Path, source: Source, progress: Progress) -> Comparison:
@@ -203,21 +206,22 @@ def _compare_coded(part: Part, decoded: Array, expected: Array, step: float) -> 
 
 def _compare_outputs(path: Path, source: Source) -> dict[str, OutputDeviation]:
     """Run the package and the model on made-up inputs. Raises VerifyError if they do not fit the graph."""
-    session = load(path)
-    names = [output.name for output in session.get_outputs() if output.type.startswith("tensor(")]
-    inputs = sample_inputs(session, source.graph.graph)
-    packed = _run(session, names, inputs)
-    del session
-    dense = _run(dense_session(source), names, inputs)
-    return {name: deviation(name, got, expected) for name, got, expected in zip(names, packed, dense, strict=True)}
+    packed = _answers(load(path), source)  # this session is gone before the other comes
+    dense = _answers(dense_session(source), source)
+    return {name: deviation(name, got, dense[name]) for name, got in packed.items()}
 
 
-def _run(session: Session, names: list[str], inputs: dict[str, Array]) -> list[Array]:
-    try:
-        outputs: list[Array] = session.run(names, inputs)
-    except Exception as error:  # onnxruntime's errors have no base class of their own
-        raise VerifyError(f"the graph does not take the made-up inputs: {' '.join(str(error).split())}") from error
-    return outputs
+def _answers(session: Session, source: Source) -> dict[str, Array]:
+    """The outputs of the session, and of its encoder's if it has one, to made-up inputs, by name."""
+    found: dict[str, Array] = {}
+    sessions = [session] if session.encoder is None else [session, session.encoder]
+    for each, graph in zip(sessions, source.graphs.values(), strict=True):
+        names = [output.name for output in each.get_outputs() if output.type.startswith("tensor(")]
+        try:
+            found |= zip(names, each.run(names, sample_inputs(each, graph.graph)), strict=True)
+        except Exception as error:  # onnxruntime's errors have no base class of their own
+            raise VerifyError(f"the graph does not take the made-up inputs: {' '.join(str(error).split())}") from error
+    return found
 
 
 def deviation(name: str, got: Array, expected: Array) -> OutputDeviation:
@@ -233,7 +237,7 @@ def deviation(name: str, got: Array, expected: Array) -> OutputDeviation:
 
 
 def dense_session(source: Source, *, values: bool = True) -> Session:
-    """A session over the model's own weights, neither pruned nor quantised, on the graph that pack makes.
+    """A session over the model's own weights, neither pruned nor quantised, on the graphs that pack makes.
 
     values: False leaves all weights 0, and takes no memory for them, if only inputs and outputs matter.
     """
@@ -246,5 +250,11 @@ def dense_session(source: Source, *, values: bool = True) -> Session:
     for weight in source.weights if values else ():
         offset, size = places[weight.name]
         arena[offset : offset + size] = np.ascontiguousarray(weight.read()).reshape(-1).view(np.uint8)
-    graph = rewrite.plain(source.graph, places)
-    return Session(graph.SerializeToString(), arena, providers=["CPUExecutionProvider"])
+    options = own_options(None)
+    made: dict[str, Session] = {}
+    for prefix, graph in source.graphs.items():
+        declared = {tensor.name: places[tensor.name] for tensor in declared_weights(graph)}
+        plain = rewrite.plain(graph, declared).SerializeToString()
+        made[prefix] = Session(plain, arena, options, beside=made.get(""), providers=["CPUExecutionProvider"])
+    made[""].encoder = made.get(ENCODER)
+    return made[""]

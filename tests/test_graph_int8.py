@@ -56,7 +56,7 @@ def int8_graph(source: Source, step: float) -> tuple[onnx.ModelProto, bytes, Arr
     """The graph, its arena as the format says it lies, and the weights that stand in that, dequantised."""
     held, levels = [], {}
     for weight in source.weights:
-        reading, matrix = readings(source.graph)[weight.name], None
+        reading, matrix = readings([source.graph])[weight.name], None
         if isinstance(reading, Reading):
             levels[weight.name] = quantize(weight.read(), step).astype(np.int64)
             largest = np.abs(levels[weight.name]).max(1 - reading.axis)
@@ -166,7 +166,7 @@ def test_int8_computes_nearly_the_same(name: str, levels: int, tmp_path: Path) -
 )
 def test_readings(text: str, weights: Arrays, expected: Reading | str, tmp_path: Path) -> None:
     onnx.save(Case(text, weights, {}).model(), tmp_path / "m.onnx")
-    assert readings(read_onnx(tmp_path / "m.onnx").graph) == {"W": expected}
+    assert readings([read_onnx(tmp_path / "m.onnx").graph]) == {"W": expected}
 
 
 def test_products_of_one_activation_round_it_once(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from bsexport.pipeline import Progress
 from bsexport.source import Source
 from bsexport.unpack import unpack
 from bsexport.verify import deviation
-from bsexport_runtime.package import CODED_GRAPH, INT8_GRAPH, MANIFEST, PLAIN_GRAPH, WEIGHTS, Package
+from bsexport_runtime.package import GRAPH_FILES, MANIFEST, PLAIN_GRAPH, WEIGHTS, Package
 from bsexport_runtime.residency import choose
 
 
@@ -117,8 +117,8 @@ def _take_turns(
 
 def package_bytes(path: Path) -> int:
     """Bytes on disk of a package: manifest, graphs and weights. Tokenizer and configuration are the model's own."""
-    files = [path / name for name in (MANIFEST, CODED_GRAPH, PLAIN_GRAPH, INT8_GRAPH, WEIGHTS)]
-    return sum(file.stat().st_size for file in files if file.name != INT8_GRAPH or file.exists())
+    files = [path / name for name in (MANIFEST, *GRAPH_FILES, WEIGHTS)]
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _write_baseline(path: Path, source: Source | None, out: Path) -> None:

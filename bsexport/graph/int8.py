@@ -7,7 +7,7 @@ the same activation; a Gather takes int8 rows and makes floats of those.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx
@@ -36,28 +36,32 @@ class Reading:
     axis: int
 
 
-def readings(model: onnx.ModelProto) -> dict[str, Reading | str]:
-    """For each weight that `model` declares how it is read, or why that cannot be done in int8.
+def readings(models: Iterable[onnx.ModelProto]) -> dict[str, Reading | str]:
+    """For each weight that graphs of one model declare how they read it, or why that cannot be done in int8.
 
-    Requires a cleaned graph.
+    Requires cleaned graphs.
     """
-    weights = {tensor.name: tensor for tensor in declared_weights(model)}
+    weights: dict[str, TensorProto] = {}
     found: defaultdict[str, set[str | int]] = defaultdict(set)
-    for node in walk.nodes(model.graph):
-        for at, name in enumerate(node.input):
-            if name in weights:
-                found[name].add(_use(node, at, len(weights[name].dims)))
-    for inner in walk.graphs(model.graph):
-        for value in inner.output:
-            if value.name in weights:
-                found[value.name].add("an output of the graph")
+    for model in models:
+        declared = {tensor.name: tensor for tensor in declared_weights(model)}
+        weights |= declared
+        for node in walk.nodes(model.graph):
+            for at, name in enumerate(node.input):
+                if name in declared:
+                    found[name].add(_use(node, at, len(declared[name].dims)))
+        for inner in walk.graphs(model.graph):
+            for value in inner.output:
+                if value.name in declared:
+                    found[value.name].add("an output of the graph")
     return {name: _reading(tensor, found[name]) for name, tensor in weights.items()}
 
 
 def int8(model: onnx.ModelProto, form: Int8Form, step: float) -> onnx.ModelProto:
     """int8.onnx: a copy of `model` whose weights are external in `ARENA`, a file that never exists, as `form` has them.
 
-    form: for weights that `readings` gives a Reading, a matrix of that orientation and axis if it is to be int8.
+    form: of all weights of the package, of which this graph may have a part; for weights that `readings` gives a
+        Reading, a matrix of that orientation and axis if it is to be int8.
     step: the scale of all rows that have no other.
     Requires a cleaned graph. Raises ExportError if its operator set is too old.
     """

@@ -19,7 +19,8 @@ from make_package import PACKAGE, outputs, weights
 from test_package import rewrite
 
 import bsexport_runtime
-from bsexport_runtime import BsexportRuntimeError, PackageError, Session, inspect, load, read_tensors
+from bsexport_runtime import BsexportRuntimeError, Package, PackageError, Session, inspect, load, read_tensors
+from bsexport_runtime.residency import GRAPH_FACTOR, SESSION_BYTES, predict
 from bsexport_runtime.session import CONFIG, available_cores
 
 IN_PLACE = tuple(int(part) for part in ort.__version__.split(".")[:2]) >= (1, 31)
@@ -345,3 +346,63 @@ def test_a_session_can_be_made_without_a_package() -> None:
     assert session.arena is arena
     check(session)
     check(Session(str(PACKAGE / "decoded.onnx"), arena, providers=["CPUExecutionProvider"]))
+
+
+@pytest.fixture
+def two_graphs(copy: Path) -> Path:
+    """The package as an encoder-decoder: the encoder's graphs are the decoder's but for the name of their output."""
+    files = {}
+    for name in ("model.onnx", "decoded.onnx"):
+        content = (copy / name).read_bytes()
+        assert content.count(b"scores") == 2  # as a node's output and as the graph's
+        (copy / f"encoder_{name}").write_bytes(content := content.replace(b"scores", b"states"))
+        files[f"encoder_{name}"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    rewrite(copy, lambda manifest: manifest["files"].update(files))
+    return copy
+
+
+@in_place
+@pytest.mark.parametrize("mode", ["float32", "coded"])
+def test_the_encoder_of_an_encoder_decoder_lies_in_the_same_buffer(two_graphs: Path, mode: str) -> None:
+    session = load(two_graphs, mode=mode)
+    assert [output.name for output in session.get_outputs()] == ["scores"]
+    check(session)
+    assert session.encoder is not None
+    assert session.encoder.arena is session.arena
+    assert session.encoder.encoder is None
+    assert [output.name for output in session.encoder.get_outputs()] == ["states"]
+    check(session.encoder)
+    assert load(PACKAGE, mode=mode).encoder is None
+
+
+@in_place
+def test_an_encoder_outlives_its_decoder(two_graphs: Path) -> None:
+    encoder = load(two_graphs).encoder
+    gc.collect()
+    assert encoder is not None
+    check(encoder)
+
+
+@in_place
+def test_two_sessions_are_foreseen(two_graphs: Path) -> None:
+    graph = (PACKAGE / "decoded.onnx").stat().st_size
+    alone, both = (predict(Package(path), "float32") for path in (PACKAGE, two_graphs))
+    assert both - alone == SESSION_BYTES + GRAPH_FACTOR * graph
+
+
+@in_place
+def test_an_encoder_graph_that_is_missing_or_damaged(two_graphs: Path) -> None:
+    graph = two_graphs / "encoder_decoded.onnx"
+    content = graph.read_bytes()
+    graph.write_bytes(content[:-1])
+    with pytest.raises(PackageError, match=r"encoder_decoded.onnx: has \d+ bytes, the manifest says \d+; "):
+        load(two_graphs)
+    rewrite(two_graphs, lambda manifest: manifest["files"].pop("encoder_decoded.onnx"))
+    with pytest.raises(PackageError, match=r"lists no file encoder_decoded\.onnx"):
+        load(two_graphs)
+
+
+def test_an_older_onnxruntime_has_no_two_graphs(two_graphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bsexport_runtime.session.version", lambda: (1, 30))
+    with pytest.raises(BsexportRuntimeError, match=r"two graphs over one buffer need onnxruntime 1\.31 or later"):
+        load(two_graphs)

@@ -25,6 +25,9 @@ WEIGHTS = "weights.bsx"
 CODED_GRAPH = "model.onnx"
 PLAIN_GRAPH = "decoded.onnx"
 INT8_GRAPH = "int8.onnx"  # on request
+GRAPHS = (CODED_GRAPH, PLAIN_GRAPH, INT8_GRAPH)
+ENCODER = "encoder_"  # how the names of an encoder-decoder's other graphs begin: those above are its decoder's
+GRAPH_FILES = tuple(prefix + name for prefix in ("", ENCODER) for name in GRAPHS)
 ARENA = "arena.bin"  # the name that the plain and the int8 graph give to their arena; no such file exists
 MANIFEST_LIMIT = 64 << 20  # bytes; a model with 100,000 tensors stays below it
 
@@ -66,6 +69,7 @@ class Package:
     path: the directory. manifest: bsexport.json. tensors: in the order in which they are stored.
     arena_bytes: size of the arena that holds all decoded tensors. files: the size and sha256 of every other file.
     int8: how the weights lie in memory in mode int8; None if it was packed without.
+    graphs: how the names of its graph files begin: "", and of an encoder-decoder ENCODER.
     weights.bsx must stay as it is while it is open: cutting a mapped file short ends the process.
     """
 
@@ -86,6 +90,8 @@ class Package:
             self.int8 = read_form(typed(self.manifest, "int8", dict, where), list(self._heads.items()), where)
             if INT8_GRAPH not in self.files:
                 refuse(where, f"has the field int8, but lists no file {INT8_GRAPH}")
+        has_encoder = any(ENCODER + name in self.files for name in GRAPHS)
+        self.graphs = ("", ENCODER) if has_encoder else ("",)
 
     def blob(self, tensor: Tensor) -> memoryview:
         """The tensor's blob, not copied."""

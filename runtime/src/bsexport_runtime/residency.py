@@ -29,7 +29,8 @@ _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1
 class Mode:
     """A form in which weights lie in memory.
 
-    graph: the file of the package that runs on it. file: what that graph calls the weights' file.
+    graph: the file of the package that runs on it; an encoder's stands beside it, under package.ENCODER + graph.
+    file: what those graphs call the weights' file.
     weights_bytes: private memory that they take in it. missing: why it cannot be had here, None if it can.
     cost: what it costs beside float32, for a warning.
     """
@@ -62,11 +63,11 @@ def ops_library() -> str:
 def predict(package: Package, mode: str) -> int:
     """The peak of private memory above the imports, in bytes, that a session of the package takes in this mode.
 
-    That is without the activations of its runs, which depend on the inputs.
+    That is without the activations of its runs, which depend on the inputs. An encoder-decoder has two sessions.
     """
     chosen = MODES[mode]
-    graph, _ = package.files.get(chosen.graph, (0, ""))
-    return chosen.weights_bytes(package) + SESSION_BYTES + GRAPH_FACTOR * graph
+    graphs = [package.files.get(prefix + chosen.graph, (0, ""))[0] for prefix in package.graphs]
+    return chosen.weights_bytes(package) + sum(SESSION_BYTES + GRAPH_FACTOR * graph for graph in graphs)
 
 
 def choose(package: Package, mode: str | None, memory_limit: int | str | None) -> str:

@@ -22,7 +22,7 @@ from bsexport_runtime.arena import Arena, decode_arena, decode_int8_arena
 from bsexport_runtime.cache import slots_of
 from bsexport_runtime.errors import BlobError, BsexportRuntimeError, PackageError
 from bsexport_runtime.language import Language, read_language
-from bsexport_runtime.package import ARENA, Package, Tensor
+from bsexport_runtime.package import ARENA, ENCODER, Package, Tensor
 from bsexport_runtime.residency import DIRECT_SINCE, MODES, choose, ops_library, version
 
 DIRECT = "session.use_external_initializer_file_buffers_directly"
@@ -55,11 +55,15 @@ _REFUSALS = (
 class Session(ort.InferenceSession):  # type: ignore[misc]
     """An onnxruntime.InferenceSession that also owns the buffer that its weights lie in.
 
+    Of an encoder-decoder it is the decoder's, and its attribute `encoder` the encoder's session over the same buffer;
+    of all other models that is None.
+
     graph: path or bytes of a graph whose weights are external in `file`; from 1.31 on no other external file is read.
     arena: uint8, the content of that file: all its tensors, each at its offset, or the blobs.
     file: its name in the graph.
     options: settings that zero copy needs are added, and the options then belong to this session.
     tensors: those of the arena. Only onnxruntime before 1.31 needs them: it copies them, and `arena` is then empty.
+    beside: another session, made with the same `options`: this one is over its arena, too.
     Any other keyword: as for onnxruntime.InferenceSession.
 
     Its attribute `language` is what the package of a language model says of texts, None for other models.
@@ -75,19 +79,21 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
         *,
         file: str = ARENA,
         tensors: Sequence[Tensor] = (),
+        beside: Session | None = None,
         **kwargs: Any,
     ) -> None:
         options = ort.SessionOptions() if options is None else options
         _configure(options)
         lend = _lend if version() >= DIRECT_SINCE else _copy
         try:
-            lent = lend(options, file, arena, tensors)
+            lent = lend(options, file, arena, tensors) if beside is None else beside.arena
         except RuntimeError as error:
             raise BsexportRuntimeError(
                 "sess_options belong to another session already; give each load its own onnxruntime.SessionOptions"
             ) from error
         super().__init__(graph, options, **kwargs)
-        self.arena = lent
+        self.arena: Arena = lent
+        self.encoder: Session | None = None
         self.language: Language | None = None
         self._origin = os.getpid()
         self._mapped: mmap.mmap | None = None
@@ -136,6 +142,8 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
                 f"onnxruntime {ort.__version__} cannot set providers later; give them to bsexport_runtime.load"
             )
         super().set_providers(providers, provider_options)
+        if self.encoder is not None:
+            self.encoder.set_providers(providers, provider_options)
 
 
 def load(
@@ -150,6 +158,8 @@ def load(
     **kwargs: Any,
 ) -> Session:
     """A session over the package at `path`: its weights lie in memory once, where onnxruntime uses them.
+
+    Of an encoder-decoder it is the decoder's session, whose attribute `encoder` is the encoder's.
 
     mode: "float32": decoded, the default without a limit. "coded": as they are stored, in the mapped file, multiplied
     without being decoded as a whole; outputs are those of float32 but for the order of sums. "int8": a quarter of
@@ -176,6 +186,9 @@ def load(
     if threads is not None and threads < 1:
         raise BsexportRuntimeError(f"threads is {threads}, expected at least 1, or None for all cores")
     package = Package(path)
+    if len(package.graphs) > 1 and version() < DIRECT_SINCE:
+        two = "two graphs over one buffer need onnxruntime 1.31 or later"
+        raise BsexportRuntimeError(f"{package.path}: {two}, this is {ort.__version__}: update it")
     chosen = MODES[name := choose(package, mode, memory_limit)]
     if verify:
         for wrong in package.verify():
@@ -186,7 +199,7 @@ def load(
             RuntimeWarning,
             stacklevel=2,
         )
-    graph = package.read_bytes(chosen.graph)
+    graphs = {prefix: package.read_bytes(prefix + chosen.graph) for prefix in package.graphs}
     options = own_options(threads) if sess_options is None else sess_options
     if name == "coded":
         options.register_custom_ops_library(ops_library())
@@ -198,15 +211,18 @@ def load(
     else:
         weights = decode_arena(package, threads or available_cores())
     kwargs |= {"file": chosen.file, "tensors": package.tensors, "providers": list(providers)}
-    try:
-        session = Session(graph, weights, options, **kwargs)
-    except _REFUSALS as error:
-        reason = " ".join(str(error).split())
-        raise PackageError(
-            f"{package.path / chosen.graph}: onnxruntime {ort.__version__} refuses it: {reason}"
-        ) from error
-    if name == "coded":
-        session._mapped = package.mapping
+    made: dict[str, Session] = {}
+    for prefix, graph in graphs.items():
+        try:
+            made[prefix] = Session(graph, weights, options, beside=made.get(""), **kwargs)
+        except _REFUSALS as error:
+            reason = " ".join(str(error).split())
+            refused = f"{package.path / (prefix + chosen.graph)}: onnxruntime {ort.__version__} refuses it"
+            raise PackageError(f"{refused}: {reason}") from error
+        if name == "coded":
+            made[prefix]._mapped = package.mapping
+    session = made[""]
+    session.encoder = made.get(ENCODER)
     if slots_of(session):
         session.language = read_language(package)
     return session
