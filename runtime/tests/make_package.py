@@ -139,6 +139,19 @@ fixture (int64[batch, sequence] input_ids, int64[batch, sequence] position_ids, 
 """
 LANGUAGE_CONFIG = {"n_positions": 150, "eos_token_id": 7, "pad_token_id": 3}
 LANGUAGE_GENERATION_CONFIG = {"eos_token_id": [41, 13]}
+# Bytes, as the byte-level alphabet writes them: Ġ is a space, the pieces of é are Ã©, those of € âĤ¬, of 😀 ðŁĺĢ.
+ALPHABET = [*"abcdefghijklmnopqrstuvwxyzĠ.,Ã©âĤ¬ðŁĺĢ¼¶A"]
+PAIRS = ["t h", "th e", "Ġ the", "a n", "i n", "o n"]
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+def tokenizer() -> dict[str, Any]:
+    """The language model's tokenizer.json, for its 48 tokens."""
+    end = {"id": 41, "content": "<end>", "special": True}
+    end |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    tokens = [*ALPHABET, "<end>", *(pair.replace(" ", "") for pair in PAIRS)]
+    model = {"type": "BPE", "vocab": {token: number for number, token in enumerate(tokens)}, "merges": PAIRS}
+    return {"version": "1.0", "added_tokens": [end], "pre_tokenizer": BYTE_LEVEL, "decoder": BYTE_LEVEL, "model": model}
 
 
 def language_weights() -> dict[str, npt.NDArray[Any]]:
@@ -170,7 +183,7 @@ def make(
     int8: bool = False,
     files: dict[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Pack a model of these weights to `out`, with these files beside it as JSON, config.json without an entry."""
+    """Pack a model of these weights to `out`, with these files beside it as JSON; without, a config.json."""
     import onnx
     from onnx import numpy_helper, parser
 
@@ -184,8 +197,8 @@ def make(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fixture.onnx"
         onnx.save(model, path)
-        for name, content in ({"config.json": {}} | (files or {})).items():
-            path.with_name(name).write_text(json.dumps({"model_type": "fixture"} | content) + "\n")
+        for name, content in (files or {"config.json": {"model_type": "fixture"}}).items():
+            path.with_name(name).write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
         pack(open_source(str(path)), Recipe(step=STEP), out, int8=int8, force=True)
 
 
@@ -194,7 +207,8 @@ def make_all(folder: Path) -> None:
     make(folder / PACKAGE.name, MODEL, weights())
     coded = {name: (levels * np.float32(STEP)).astype(np.float32) for name, levels in int8_levels().items()}
     make(folder / INT8_PACKAGE.name, INT8_MODEL, coded | {"bias": int8_bias()}, int8=True)
-    files = {"config.json": LANGUAGE_CONFIG, "generation_config.json": LANGUAGE_GENERATION_CONFIG}
+    files = {"config.json": {"model_type": "fixture"} | LANGUAGE_CONFIG}
+    files |= {"generation_config.json": LANGUAGE_GENERATION_CONFIG, "tokenizer.json": tokenizer()}
     make(folder / LANGUAGE_PACKAGE.name, LANGUAGE_MODEL, language_weights(), int8=True, files=files)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from make_package import LANGUAGE_PACKAGE, PACKAGE, next_logits
 from test_package import rewrite
 
+import bsexport_runtime
 from bsexport_runtime import BsexportRuntimeError, PackageError, Session, generate, load, stream
 from bsexport_runtime.language import Language
 from bsexport_runtime.residency import MODES
@@ -120,8 +123,6 @@ def test_any_session_of_such_a_graph_will_do(session: Session) -> None:
     graph = LANGUAGE_PACKAGE / "model.onnx"
     if MISSING is not None:
         pytest.skip(f"NOT TESTED: {MISSING}")
-    import bsexport_runtime
-
     options = ort.SessionOptions()
     options.register_custom_ops_library(bsexport_runtime.ops_library())
     plain = ort.InferenceSession(graph, options)
@@ -176,8 +177,6 @@ def test_what_is_no_language_model(session: Session) -> None:
 
 
 def test_logits_that_are_no_numbers(tmp_path: Path) -> None:
-    import bsexport_runtime
-
     arena = np.array(load(LANGUAGE_PACKAGE).arena)
     broken = bsexport_runtime.Package(LANGUAGE_PACKAGE)
     (table,) = (tensor for tensor in broken.tensors if tensor.name == "table")
@@ -205,23 +204,21 @@ def test_logits_that_are_no_numbers(tmp_path: Path) -> None:
 def test_what_a_package_says(
     config: dict[str, Any], generation_config: dict[str, Any], expected: Language, tmp_path: Path
 ) -> None:
-    assert load(package_with(tmp_path, config, generation_config)).language == expected
+    files = {"config.json": config, "generation_config.json": generation_config}
+    assert load(package_with(tmp_path, files)).language == expected
 
 
 def test_a_package_that_says_nonsense_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"config\.json: n_positions is 'many', expected a whole number"):
-        load(package_with(tmp_path, {"n_positions": "many"}, {}))
+        load(package_with(tmp_path, {"config.json": {"n_positions": "many"}}))
     assert load(PACKAGE).language is None
 
 
-def package_with(folder: Path, config: dict[str, Any], generation_config: dict[str, Any]) -> Path:
+def package_with(folder: Path, files: dict[str, dict[str, Any]]) -> Path:
     """The package with other files of these names."""
-    import hashlib
-    import json
-
     path = Path(shutil.copytree(LANGUAGE_PACKAGE, folder / "package"))
     entries = {}
-    for name, content in (("config.json", config), ("generation_config.json", generation_config)):
+    for name, content in files.items():
         data = json.dumps(content).encode()
         (path / name).write_bytes(data)
         entries[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

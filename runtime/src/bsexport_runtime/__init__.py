@@ -10,6 +10,7 @@ from bsexport_runtime.generate import generate, stream
 from bsexport_runtime.package import Package
 from bsexport_runtime.residency import ops_library
 from bsexport_runtime.session import Session, inspect, load, read_tensors
+from bsexport_runtime.text import TextStream, tokenizer
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "PackageError",
     "Session",
     "Status",
+    "TextStream",
     "backend",
     "generate",
     "inspect",
@@ -28,4 +30,5 @@ __all__ = [
     "ops_library",
     "read_tensors",
     "stream",
+    "tokenizer",
 ]
