@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import random
 from collections import Counter
@@ -177,18 +178,45 @@ def test_images_in_folders(tmp_path: Path) -> None:
     assert values(found)["accuracy"] == right / 24
 
 
-def test_causal_language_modelling(tmp_path: Path) -> None:
-    package, plain = packed(save_gpt2(tmp_path / "model"))
-    (tmp_path / "text.txt").write_text(words(0, 400))
-    found = values(measured(package, tmp_path / "text.txt", "--max-length", 20))
+def strided(model: Any, ids: list[int], max_length: int, stride: int, before: list[int]) -> dict[str, float]:
+    """Perplexity as in the documentation of transformers, and accuracy likewise. before: tokens of every window."""
+    losses, right, count, told = 0.0, 0, 0, 0
+    size = max_length - len(before)
+    with torch.no_grad():
+        for begin in range(0, len(ids), stride):
+            end = min(begin + size, len(ids))
+            window = torch.tensor([[*before, *ids[begin:end]]])
+            labels = window.clone()
+            labels[:, : -(end - told)] = -100
+            asked = int((labels[:, 1:] != -100).sum())
+            outputs = model(input_ids=window, labels=labels)
+            losses += float(outputs.loss) * asked
+            right += int((outputs.logits[:, :-1].argmax(-1) == labels[:, 1:]).sum())
+            count, told = count + asked, end
+            if end == len(ids):
+                break
+    assert count == len(ids) - (not before)
+    return {"accuracy": right / count, "perplexity": float(np.exp(losses / count))}
+
+
+@pytest.mark.parametrize("before", [[2], []])
+def test_causal_language_modelling(tmp_path: Path, before: list[int]) -> None:
+    folder = save_gpt2(tmp_path / "model")
+    if not before:
+        path = folder / "tokenizer.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
+    package, plain = packed(folder)
+    text = tmp_path / "text.txt"
+    text.write_text(words(0, 400))
     model = transformers.AutoModelForCausalLM.from_pretrained(plain).eval()
     ids = [WORDS.index(word) for word in words(0, 400).split()]
-    losses = []
-    with torch.no_grad():
-        for start in range(0, len(ids) - 17, 18):  # [CLS] and [SEP] stand in each block, too
-            block = torch.tensor([[2, *ids[start : start + 18], 3]])
-            losses.append(float(model(input_ids=block, labels=block).loss))
-    assert found["perplexity"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
+    whole = strided(model, ids, 40, 20, before)
+    assert values(measured(package, text)) == pytest.approx(whole, rel=1e-4)  # of the 40 tokens that it takes
+    for max_length, stride, batch_size in ((20, 10, 1), (20, 19, 16), (9, 4, 7)):
+        options = ("--max-length", max_length, "--stride", stride, "--batch-size", batch_size)
+        found = values(measured(package, text, *options))
+        assert found == pytest.approx(strided(model, ids, max_length, stride, before), rel=1e-4)
+        assert found != pytest.approx(whole, rel=1e-4)
 
 
 NEXT = """
@@ -213,11 +241,9 @@ def test_next_tokens_of_an_onnx_file(tmp_path: Path) -> None:
     text = words(1, 200)
     (tmp_path / "text.txt").write_text(text)
     found = values(measured(package, tmp_path / "text.txt", "--task", "text-generation", "--max-length", 20))
-    ids = np.array([WORDS.index(word) for word in text.split()])
-    size = 18  # [CLS] and [SEP] stand in each block, too
-    blocks = [[2, *ids[start : start + size], 3] for start in range(0, len(ids) - size + 1, size)]
+    ids = [2, *(WORDS.index(word) for word in text.split())]
+    pairs = list(itertools.pairwise(ids))  # whatever the windows are
     likelihood = table - np.log(np.exp(table.astype(np.float64)).sum(1, keepdims=True))
-    pairs = [(block[place], block[place + 1]) for block in blocks for place in range(len(block) - 1)]
     expected = np.exp(-np.mean([likelihood[pair] for pair in pairs]))
     assert found["perplexity"] == pytest.approx(expected, rel=1e-4)
     assert found["accuracy"] == pytest.approx(np.mean([table[one].argmax() == other for one, other in pairs]))
@@ -264,6 +290,9 @@ def test_data_that_do_not_fit(classifier: Path, tmp_path: Path) -> None:
     data = write_csv(tmp_path / "good.csv", ("text", "label"), ("the film", "good"))
     assert refused("evaluate", classifier, "--data", data, "--max-length", 99) == (
         f"{classifier}: --max-length 99: the model takes 40 tokens at most"
+    )
+    assert refused("evaluate", classifier, "--data", data, "--stride", 5) == (
+        "stride 5 is for text-generation, not for text-classification: leave it out"
     )
     assert refused("evaluate", classifier, "--data", data, "--limit", 0) == "limit is 0, expected at least 1"
     assert refused("evaluate", classifier, "--data", data, "--task", "translation").startswith(

@@ -126,21 +126,30 @@ def test_span_f1_is_seqevals() -> None:
 # tokens
 
 
-def test_perplexity_and_accuracy_of_next_tokens() -> None:
-    """Two blocks of three tokens of four; the logits of the last place are about nothing. Uniform: perplexity 4."""
-    measure = Tokens(shift=1)
-    labels = [[0, 1, 2], [3, 3, 3]]
-    rows = measure.statistics({"logits": np.zeros((2, 3, 4), np.float32)}, batch(2, labels=labels))
+def test_perplexity_and_accuracy_of_tokens() -> None:
+    """Two windows of two places, four tokens. Uniform: perplexity 4."""
+    measure = Tokens()
+    labels = [[1, 2], [3, 3]]
+    rows = measure.statistics({"logits": np.zeros((2, 2, 4), np.float32)}, batch(2, labels=labels))
     assert rows[:, 1].tolist() == [2, 2]
     assert measure.figures(rows)["perplexity"] == pytest.approx(4.0)
-    sure = 50 * one_hot([[1, 2, 0], [3, 0, 0]], 4)
+    sure = 50 * one_hot([[1, 2], [3, 0]], 4)
     figures = measure.figures(measure.statistics({"logits": sure}, batch(2, labels=labels)))
     assert figures["accuracy"] == 0.75
     assert figures["perplexity"] == pytest.approx(math.exp(50 / 4))
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_of_a_window_is_never_asked_for(side: str) -> None:
+    logits = np.log(np.array([[[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]], np.float32))
+    mask, labels = ([0, 1, 1], [1, 0]) if side == "left" else ([1, 1, 0], [0, 1])
+    rows = Tokens().statistics({"logits": logits}, batch(1, [mask], labels=[labels]))
+    likelihood = -math.log(0.75 * 0.9 if side == "left" else 0.5 * 0.75)
+    assert rows.tolist() == [[2, 2, pytest.approx(likelihood)]]
+
+
 def test_only_masked_tokens_count() -> None:
-    measure = Tokens(shift=0)
+    measure = Tokens()
     labels = [[IGNORED, 1, IGNORED]]
     logits = np.log(np.array([[[0.5, 0.5], [0.25, 0.75], [1, 1]]], np.float32))
     figures = measure.figures(measure.statistics({"logits": logits}, batch(1, labels=labels)))

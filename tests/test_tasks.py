@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hf_models import save_tokenizer, torch, transformers
+from hf_models import WORDS, save_tokenizer, torch, transformers
 
 datasets = pytest.importorskip("datasets", reason="NOT TESTED: training data need datasets")
 
-from bsexport.errors import DataError, SourceError  # noqa: E402
+from bsexport.errors import DataError, RecipeError, SourceError  # noqa: E402
 from bsexport.tasks import AUTO_CLASSES, TASKS, choose_task  # noqa: E402
 from bsexport.tasks.data import read_data  # noqa: E402
+from bsexport.tasks.language_modelling import CausalLanguageModelling  # noqa: E402
 from bsexport.tasks.task import Task  # noqa: E402
 
 PAD, UNK, CLS, SEP, MASK, THE, FILM, WAS, A, FINE, ONE, SEMICOLON, WHO, WROTE, IT, ADA, DID = range(17)
@@ -93,6 +94,62 @@ def test_a_limit_on_text_counts_blocks(tmp_path: Path) -> None:
     drawn = prepared.task.examples(data, prepared.tokenizer, 6, None, limit=7, seed=0)
     assert (len(prepared.rows), len(drawn)) == (30, 7)
     assert drawn[0]["input_ids"] == [CLS, THE, FILM, WAS, FINE, SEP]
+
+
+class Text:
+    """A text for next tokens, and a tokenizer that puts [CLS] before it, or nothing."""
+
+    def __init__(self, folder: Path, count: int, begun: bool) -> None:
+        save_tokenizer(folder)
+        if not begun:
+            path = folder / "tokenizer.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        self.ids = np.random.default_rng(count).integers(THE, DID + 1, count)
+        (folder / "text.txt").write_text("".join(f"{WORDS[index]}\n" for index in self.ids))
+        self.data = read_data(str(folder / "text.txt"), "test", folder / "cache")
+
+    def windows(self, *options: int | None) -> tuple[list[list[int]], list[int]]:
+        rows = CausalLanguageModelling.on(self.data, {}).windows(self.data, self.tokenizer, *options)
+        return rows["input_ids"], rows["asked"]
+
+
+def test_windows_of_a_text_overlap(tmp_path: Path) -> None:
+    a, b, c, d, e, f, g, h, i = (text := Text(tmp_path / "begun", 9, begun=True)).ids.tolist()
+    windows = [[CLS, a, b, c, d], [CLS, c, d, e, f], [CLS, e, f, g, h], [CLS, g, h, i]]
+    assert text.windows(5, 2) == text.windows(5) == (windows, [4, 2, 2, 1])
+    assert text.windows(5, 4) == ([[CLS, a, b, c, d], [CLS, e, f, g, h], [CLS, i]], [4, 4, 1])
+    assert text.windows(40) == ([[CLS, *text.ids]], [9])
+    assert all(window in windows for window in text.windows(5, 2, 2)[0])
+    a, b, c, d, e, f = (text := Text(tmp_path / "bare", 6, begun=False)).ids.tolist()
+    assert text.windows(4, 2) == text.windows(4) == ([[a, b, c, d], [c, d, e, f]], [3, 2])
+    assert text.windows(4, 3) == ([[a, b, c, d], [d, e, f]], [3, 2])
+    assert text.windows(2, 1) == ([[a, b], [b, c], [c, d], [d, e], [e, f]], [1] * 5)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_each_token_is_told_once_from_enough_before_it(tmp_path: Path, begun: bool) -> None:
+    text = Text(tmp_path, 61, begun)
+    for length in range(2, 14):
+        for stride in range(1, length):
+            told: list[int] = []
+            for ids, asked in zip(*text.windows(length, stride), strict=True):
+                place = len(told) + (not begun)  # of the first token that is told, in the text
+                seen = len(ids) - asked  # tokens before it, in the window
+                assert seen == place + begun if place < length - begun else seen >= length - stride
+                assert ids[begun:-asked] == text.ids[place - seen + begun : place].tolist()
+                told += ids[-asked:]
+            assert told == text.ids[not begun :].tolist()
+
+
+def test_windows_that_cannot_be(tmp_path: Path) -> None:
+    begun, bare = Text(tmp_path / "begun", 9, begun=True), Text(tmp_path / "bare", 1, begun=False)
+    with pytest.raises(RecipeError, match=r"stride 5 leaves out tokens: at --max-length 5 it can be 4 at most"):
+        begun.windows(5, 5)
+    with pytest.raises(RecipeError, match=r"max-length 1 leaves no token to be told from one before it: take more"):
+        bare.windows(1)
+    with pytest.raises(DataError, match=r"holds 1 tokens in all, none to be told from one before it"):
+        bare.windows(5)
 
 
 def test_masks_follow_from_the_batch_and_the_seed_alone(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from bsexport.cli.measuring import NEEDED, asked_of, data_options
 from bsexport.cli.options import (
     check_installed,
     echo_json,
+    first_speaks,
     force_option,
     json_option,
     progress_bar,
@@ -114,7 +115,7 @@ def curve(models: tuple[str, ...], **options: Any) -> None:
         force=options["force"],
         trust_remote_code=options["trust_remote_code"],
     )
-    with progress_bar(hidden=options["quiet"] or options["as_json"]) as progress:
+    with first_speaks(), progress_bar(hidden=options["quiet"] or options["as_json"]) as progress:
         record = run(settings, progress)
     if options["as_json"]:
         echo_json({"out": str(settings.out), **record})

@@ -11,12 +11,14 @@ from bsexport.cli.measuring import NEEDED, asked_of, data_options
 from bsexport.cli.options import (
     check_installed,
     echo_json,
+    first_speaks,
     json_option,
     mode_option,
     package_argument,
     progress_bar,
     quiet_option,
 )
+from bsexport.processes import Processes
 
 
 @click.command()
@@ -33,12 +35,16 @@ def evaluate(package: Path, **options: Any) -> None:
 
     \b
         bsexport evaluate my-model-bsx --data test.csv
-    """
-    check_installed("evaluate", NEEDED, "measure")
-    from bsexport.evaluate.package import evaluate_package
 
-    hidden = options["quiet"] or options["as_json"]
-    with progress_bar(hidden=hidden) as progress:
+    On several machines or processors: torchrun --nproc-per-node 2 -m bsexport.cli evaluate, and so on; the figures are
+    the same.
+    """
+    first = Processes.launched().first
+    hidden = options["quiet"] or options["as_json"] or not first
+    with first_speaks(), progress_bar(hidden=hidden) as progress:
+        check_installed("evaluate", NEEDED, "measure")
+        from bsexport.evaluate.package import evaluate_package
+
         found = evaluate_package(
             package,
             options["data"],
@@ -49,6 +55,8 @@ def evaluate(package: Path, **options: Any) -> None:
             threads=options["threads"],
             progress=progress,
         )
+    if not first:
+        return
     if options["as_json"]:
         echo_json({"package": str(package), **found})
     elif not options["quiet"]:

@@ -34,10 +34,21 @@ _OPTIONS = (
 
 def data_options(length: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the options. length: what --max-length is unless it is given."""
-    cut = click.option("--max-length", type=int, metavar="N", help=f"Tokens to cut at.  [default: {length}]")
+    cut = click.option(
+        "--max-length",
+        type=int,
+        metavar="N",
+        help=f"Tokens to cut at.  [default: {length}, of a causal language model 512]",
+    )
+    stride = click.option(
+        "--stride",
+        type=int,
+        metavar="N",
+        help="Tokens from a causal language model's window to the next.  [default: half of --max-length]",
+    )
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed((*_OPTIONS, cut)):
+        for option in reversed((*_OPTIONS, cut, stride)):
             command = option(command)
         return command
 
@@ -54,4 +65,5 @@ def asked_of(options: dict[str, Any], trained: int | None) -> Asked:
         limit=options["limit"],
         seed=options["seed"],
         max_length=trained if options["max_length"] is None else options["max_length"],
+        stride=options["stride"],
     )

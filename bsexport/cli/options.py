@@ -15,13 +15,19 @@ from typing import Any
 import click
 
 from bsexport.errors import BsexportError
+from bsexport.processes import Processes
 
 
 def _be_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     if value:
-        warnings.simplefilter("ignore")
-        logging.getLogger("bsexport").setLevel(logging.ERROR)
+        _keep_still()
     return value
+
+
+def _keep_still() -> None:
+    """Say nothing but errors."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("bsexport").setLevel(logging.ERROR)
 
 
 def several(
@@ -70,6 +76,21 @@ def check_installed(what: str, names: Iterable[str], extra: str) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise BsexportError(f"{what} needs {name}; run pip install 'bsexport[{extra}]'")
+
+
+@contextmanager
+def first_speaks() -> Iterator[None]:
+    """Of the processes of torchrun all but the first keep still: what one has to say, the first says, too."""
+    from bsexport_runtime.errors import BsexportRuntimeError
+
+    if Processes.launched().first:
+        yield
+        return
+    _keep_still()
+    try:
+        yield
+    except (BsexportError, BsexportRuntimeError):
+        sys.exit(1)
 
 
 @contextmanager

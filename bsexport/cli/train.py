@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,8 +13,16 @@ import click
 from click.core import ParameterSource
 
 from bsexport.cli.groups import GroupedCommand, GroupedOption
-from bsexport.cli.options import check_installed, echo_json, force_option, json_option, quiet_option, trust_option
-from bsexport.errors import BsexportError
+from bsexport.cli.options import (
+    check_installed,
+    echo_json,
+    first_speaks,
+    force_option,
+    json_option,
+    quiet_option,
+    trust_option,
+)
+from bsexport.processes import Processes
 from bsexport.recipe import NO_PROTECTION, parse_step
 
 if TYPE_CHECKING:
@@ -122,21 +129,17 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     A killed run leaves checkpoints in DIR.partial. On several devices: torchrun --nproc-per-node 2 -m bsexport.cli
     train, and so on.
     """
-    first = int(os.environ.get("RANK", "0")) == 0
+    first = Processes.launched().first
     if not first:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # or else it would wait for the others before it ends
     as_json, quiet, model = options["as_json"], options["quiet"], options["model"]
-    try:
+    with first_speaks():
         check_installed("training", _NEEDED, "train")
         settings = _settings(ctx, options)
         from bsexport.train.run import train as run
 
         shown = first and not quiet and not as_json and sys.stderr.isatty()
         record = run(settings, progress=sys.stderr if shown else None)
-    except BsexportError:
-        if first:
-            raise
-        sys.exit(1)  # the first process says it
     if first and as_json:
         from bsexport.record import finite
 

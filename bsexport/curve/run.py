@@ -16,9 +16,10 @@ from bsexport.curve.point import Point
 from bsexport.curve.record import DEPENDENCIES, FORMAT, RECORD, TABLE, VERSION, write_csv
 from bsexport.curve.subject import Prepared, prepare
 from bsexport.curve.sweep import Backend, Points, sweep
-from bsexport.errors import SourceError
+from bsexport.errors import ClusterError, SourceError
 from bsexport.evaluate.examples import Asked
 from bsexport.pipeline import Progress
+from bsexport.processes import Processes
 from bsexport.recipe import Recipe, step_text
 from bsexport.record import versions, write_record
 from bsexport.source import default_name, is_onnx, open_source
@@ -55,6 +56,11 @@ def curve(settings: Settings, progress: Progress = lambda stage, share: None) ->
 
     Raises BsexportError. What was measured till then is kept in a working directory, see working.
     """
+    if (launched := Processes.launched().count) > 1:
+        raise ClusterError(
+            f"{launched} processes were started, but curve starts its own: leave torchrun out, and give --jobs, or "
+            "--backend dask on a cluster"
+        )
     working = Points(settings.out, resume=settings.resume, force=settings.force)
     working.check()
     with working:

@@ -46,9 +46,9 @@ def _batches(examples: Sequence[tuple[int, Example]], subject: Subject, size: in
             yield Batch(_padded(windows, subject), {**known, "owner": owner}, np.array(rows))
 
 
-def _lengths(example: Example) -> tuple[int, ...]:
-    """Of its windows, the longest first; of images their first dimension."""
-    return tuple(sorted((len(next(iter(window.values()))) for window in example.windows), reverse=True))
+def _lengths(example: Example) -> tuple[tuple[int, ...], ...]:
+    """Of the inputs of its windows, the longest first; of images their first dimension."""
+    return tuple(sorted((tuple(map(len, window.values())) for window in example.windows), reverse=True))
 
 
 def _padded(windows: list[dict[str, Any]], subject: Subject) -> dict[str, Any]:

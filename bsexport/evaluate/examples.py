@@ -16,9 +16,9 @@ from bsexport.errors import DataError, RecipeError, SourceError
 from bsexport.evaluate.answers import Answers
 from bsexport.evaluate.classes import Classes
 from bsexport.evaluate.likeness import Agreement, Cosine
-from bsexport.evaluate.measure import Measure
+from bsexport.evaluate.measure import MASK, Measure
 from bsexport.evaluate.spans import Spans
-from bsexport.evaluate.subject import Subject
+from bsexport.evaluate.subject import LONGEST_CAUSAL, Subject
 from bsexport.evaluate.tokens import Tokens
 from bsexport.quiet import quiet
 from bsexport.run import mode_of, read_image
@@ -26,13 +26,15 @@ from bsexport.tasks.data import IMAGE, LABEL, Data, draw
 from bsexport.tasks.labels import Labels, match
 from bsexport.tasks.language_modelling import CausalLanguageModelling, MaskedLanguageModelling
 from bsexport.tasks.question_answering import QuestionAnswering, cut_into_windows
-from bsexport.tasks.task import Task, check_text
+from bsexport.tasks.task import IGNORED, Task, check_text
 from bsexport.tasks.text_classification import TextClassification
 from bsexport.tasks.token_classification import TokenClassification
 
 IMAGE_CLASSIFICATION = "image-classification"
 _EMBEDDINGS = frozenset({"last_hidden_state", "pooler_output", "sentence_embedding", "token_embeddings"})
 PIXELS = "pixel_values"
+KEPT = "logits_to_keep"
+"""The places whose logits a causal language model is to give."""
 _MASKED_TOGETHER = 16  # blocks; what is masked depends on it
 
 
@@ -41,7 +43,8 @@ class Asked:
     """What a user asks to be measured on.
 
     columns: by role, those that the user named. task: a pipeline's name; None: the package's. limit: examples, drawn by
-    the seed. max_length: tokens; None: what Subject.max_length says. Raises RecipeError for a number that cannot be.
+    the seed. max_length: tokens; None: what Subject.max_length says. stride: of text-generation, tokens from a window
+    to the next; None: half of max_length. Raises RecipeError for a number that cannot be.
     """
 
     columns: dict[str, str | None] = field(default_factory=dict)
@@ -49,11 +52,12 @@ class Asked:
     limit: int | None = None
     seed: int = 0
     max_length: int | None = None
+    stride: int | None = None
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise RecipeError(f"seed is {self.seed}, expected at least 0")
-        for name in ("limit", "max_length"):
+        for name in ("limit", "max_length", "stride"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RecipeError(f"{name.replace('_', '-')} is {value}, expected at least 1")
@@ -82,6 +86,8 @@ def make_examples(subject: Subject, data: Data, asked: Asked) -> Examples:
     """The examples for a package. Raises DataError or SourceError if it, the data and what is asked do not fit."""
     task = asked.task or subject.task
     _check_head(subject)
+    if asked.stride is not None and task != CausalLanguageModelling.name:
+        raise RecipeError(f"stride {asked.stride} is for {CausalLanguageModelling.name}, not for {task}: leave it out")
     if PIXELS in subject.inputs or task == IMAGE_CLASSIFICATION:
         return _images(subject, data, asked)
     if task not in _MAKERS:
@@ -136,9 +142,23 @@ def _labelled(subject: Subject, task: Task, data: Data, asked: Asked, labels: La
 
 def _next_tokens(subject: Subject, data: Data, asked: Asked) -> Examples:
     task = CausalLanguageModelling.on(data, asked.columns)
-    blocks = task.examples(data, *_cut(subject, asked), None, asked.limit, asked.seed)
-    examples = (_block(row["input_ids"], row["input_ids"]) for row in blocks)
-    return Examples(examples, len(blocks), Tokens(shift=1), task.columns)
+    max_length = subject.max_length(asked.max_length, LONGEST_CAUSAL)
+    windows = task.windows(data, subject.tokenizer, max_length, asked.stride, asked.limit, asked.seed)
+    examples = (_next_of_window(subject, row["input_ids"], row["asked"]) for row in windows)
+    return Examples(examples, len(windows), Tokens(), task.columns)
+
+
+def _next_of_window(subject: Subject, ids: list[int], asked: int) -> Example:
+    """Of a window whose last `asked` tokens are to be told, each from the logits of the place before it."""
+    first, last = len(ids) - asked - 1, len(ids) - 1
+    inputs, labels = {"input_ids": ids}, ids[-asked:]
+    if KEPT in subject.inputs:
+        inputs[KEPT] = list(range(first, last))
+    else:
+        labels = [*[IGNORED] * first, *labels, IGNORED]
+    if MASK in subject.inputs:
+        inputs[MASK] = [1] * len(ids)
+    return Example([inputs], {"labels": labels})
 
 
 def _masked_tokens(subject: Subject, data: Data, asked: Asked) -> Examples:
@@ -151,7 +171,7 @@ def _masked_tokens(subject: Subject, data: Data, asked: Asked) -> Examples:
             masked = collate([{"input_ids": ids} for ids in blocks[start : start + _MASKED_TOGETHER]["input_ids"]])
             yield from map(_block, masked["input_ids"].tolist(), masked["labels"].tolist())
 
-    return Examples(examples(), len(blocks), Tokens(shift=0), task.columns)
+    return Examples(examples(), len(blocks), Tokens(), task.columns)
 
 
 def _block(ids: list[int], labels: list[int]) -> Example:

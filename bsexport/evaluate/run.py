@@ -21,14 +21,27 @@ def evaluate(
 ) -> Array:
     """The measure's statistics of every example, float64 [examples, statistics], in the order of the examples.
 
-    done: told of the examples of each batch when it is over. Raises SourceError if the model refuses its inputs.
+    done: told of the examples of each batch when it is over. Raises SourceError if the model refuses its inputs,
+    DataError if the data ask nothing of it.
     """
-    rows, found = [], []
+    return in_order(answered(session, batches, measure, done), measure)
+
+
+def answered(
+    session: Session, batches: Iterable[Batch], measure: Measure, done: Callable[[int], object]
+) -> list[tuple[Array, Array]]:
+    """Of each batch, which of all examples it has, and their statistics. done: see evaluate."""
+    found = []
     for batch in batches:
-        found.append(measure.statistics(outputs(session, batch, measure), batch))
-        rows.append(batch.rows)
+        found.append((batch.rows, measure.statistics(outputs(session, batch, measure), batch)))
         done(len(batch.rows))
-    statistics = np.concatenate(found)
+    return found
+
+
+def in_order(found: Iterable[tuple[Array, Array]], measure: Measure) -> Array:
+    """What `answered` found in all batches, as `evaluate` gives it."""
+    rows, parts = zip(*found, strict=True)
+    statistics = np.concatenate(parts)
     if math.isnan(measure.figures(statistics)[measure.primary]):
         raise DataError("the data ask nothing of the model, such as texts of no words, or --max-length too small")
     return statistics[np.argsort(np.concatenate(rows))]

@@ -11,6 +11,7 @@ from bsexport_runtime.package import Package
 from bsexport_runtime.session import Session
 
 LONGEST = 128  # tokens, unless told otherwise
+LONGEST_CAUSAL = 512  # and of a causal language model, whose perplexity depends on it
 _NO_LIMIT = 1 << 30  # tokenizers without a limit say 1e30
 
 
@@ -44,12 +45,12 @@ class Subject:
         """Its image processor, through transformers. Raises SourceError if there is none."""
         return from_package(self.package, "AutoImageProcessor", "image processor", PROCESSOR_FILES)
 
-    def max_length(self, wanted: int | None) -> int:
-        """Tokens to cut at: what is wanted, else LONGEST or what the model takes. Raises SourceError beyond that."""
+    def max_length(self, wanted: int | None, longest: int = LONGEST) -> int:
+        """Tokens to cut at: what is wanted, else `longest` or what the model takes. Raises SourceError beyond that."""
         limit = min(self.tokenizer.model_max_length, self.config.get("max_position_embeddings") or _NO_LIMIT)
         if wanted is not None and wanted > limit:
             raise SourceError(f"{self.package.path}: --max-length {wanted}: the model takes {limit} tokens at most")
-        return wanted or min(LONGEST, limit)
+        return wanted or min(longest, limit)
 
     def head(self) -> tuple[str, ...]:
         """Names of the classes that its head has, by id. Raises SourceError if nothing says how many."""

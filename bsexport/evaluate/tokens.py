@@ -13,13 +13,11 @@ from bsexport.tasks.task import IGNORED
 
 @dataclass(frozen=True)
 class Tokens(Measure):
-    """Statistics of a block of text: tokens told rightly, tokens asked for, and their negative log likelihood in nats.
+    """Statistics of a window of text: tokens told rightly, tokens asked for, their negative log likelihood in nats.
 
-    shift: 1 if a place's logits are about the token after it, else 0. Padding is never asked for.
-    The interval is over blocks, since the tokens of one block depend on each other.
+    labels: for each place that has logits, padding aside, the token to be told there, or IGNORED.
+    The interval is over windows, since the tokens of one window depend on each other.
     """
-
-    shift: int
 
     name: ClassVar = "tokens"
     primary: ClassVar = "accuracy"
@@ -27,18 +25,21 @@ class Tokens(Measure):
     rank: ClassVar = 3
 
     def statistics(self, outputs: dict[str, Array], batch: Batch) -> Array:
-        labels = np.asarray(batch.known["labels"])
-        logits = outputs["logits"][:, : labels.shape[1] - self.shift]
-        labels = labels[:, self.shift :]
-        asked = labels != IGNORED
-        chosen = np.take_along_axis(logits, np.where(asked, labels, 0)[..., None], -1)[..., 0].astype(np.float64)
-        peak = logits.max(-1)
-        total = np.exp(logits - peak[..., None]).sum(-1, dtype=np.float64)
-        likelihood = np.log(total) + peak - chosen
-        right = (logits.argmax(-1) == labels) & asked
-        return np.stack([right.sum(1), asked.sum(1), (likelihood * asked).sum(1)], -1).astype(np.float64)
+        rows = zip(batch.unpadded(outputs["logits"]), map(np.asarray, batch.known["labels"]), strict=True)
+        # One window at a time: what is computed of its logits is as large as they are.
+        return np.array([_of_window(logits, labels) for logits, labels in rows], np.float64)
 
     def figures(self, statistics: Array) -> dict[str, float]:
         right, asked, likelihood = statistics.sum(0)
         with np.errstate(over="ignore"):
             return {"accuracy": float(right / asked), "perplexity": float(np.exp(likelihood / asked))}
+
+
+def _of_window(logits: Array, labels: Array) -> tuple[float, float, float]:
+    """Of logits [places, tokens] and labels [places]."""
+    asked = labels != IGNORED
+    logits, labels = logits[asked], labels[asked]
+    peak = logits.max(-1)
+    total = np.exp(logits - peak[:, None]).sum(-1, dtype=np.float64)
+    likelihood = np.log(total) + peak - logits[np.arange(len(labels)), labels]
+    return (logits.argmax(-1) == labels).sum(), len(labels), likelihood.sum()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bsexport.errors import DataError
+from bsexport.errors import DataError, RecipeError
 from bsexport.tasks.data import Data, draw
 from bsexport.tasks.labels import Labels
 from bsexport.tasks.task import IGNORED, Role, Task, check_text
@@ -30,14 +30,7 @@ class LanguageModelling(Task):
     def encode(self, data: Data, tokenizer: Any, max_length: int, labels: Labels | None) -> Any:
         import datasets
 
-        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-        after = [] if data.running or end is None else [end]
-
-        def encode(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-            texts = tokenizer(rows[self.columns["text"]], add_special_tokens=False, verbose=False)["input_ids"]
-            return {"input_ids": [[*ids, *after] for ids in texts]}
-
-        ids = _joined(data.map(encode))
+        ids = self._tokens(data, tokenizer)
         before, behind = _special_tokens(tokenizer)
         size = max_length - len(before) - len(behind)
         count = len(ids) // max(size, 1)
@@ -62,11 +55,60 @@ class LanguageModelling(Task):
         """What `encode` gives, at most `limit` blocks of it: rows drawn from a text would make no text."""
         return draw(self.encode(data, tokenizer, max_length, labels), limit, seed)
 
+    def _tokens(self, data: Data, tokenizer: Any) -> npt.NDArray[np.int64]:
+        """The ids of the tokens of all rows, joined."""
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        after = [] if data.running or end is None else [end]
+
+        def encode(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+            texts = tokenizer(rows[self.columns["text"]], add_special_tokens=False, verbose=False)["input_ids"]
+            return {"input_ids": [[*ids, *after] for ids in texts]}
+
+        return _joined(data.map(encode))
+
 
 class CausalLanguageModelling(LanguageModelling):
     """Every token but the first is to be told from those before it."""
 
     name = "text-generation"
+
+    def windows(
+        self,
+        data: Data,
+        tokenizer: Any,
+        max_length: int,
+        stride: int | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> Any:
+        """All rows joined, in overlapping windows, each `stride` tokens after the one before; at most `limit` of them.
+
+        A datasets.Dataset of input_ids, at most max_length with the special tokens that stand before a text, and asked:
+        how many of a window's last tokens are to be told. Every token is asked for in one window, from at least
+        max_length - stride tokens before it or from all that there are; the text's first only if a special token
+        stands before it. stride: None for half of max_length. Raises DataError for a text without such a token,
+        RecipeError for a length or stride that leaves one out.
+        """
+        import datasets
+
+        before, _ = _special_tokens(tokenizer)
+        first = 0 if before else 1  # of all tokens, to be told
+        size = max_length - len(before)
+        if size <= first:
+            raise RecipeError(f"max-length {max_length} leaves no token to be told from one before it: take more")
+        stride = max(1, min(max_length // 2, size - first)) if stride is None else stride
+        if stride > size - first:
+            raise RecipeError(
+                f"stride {stride} leaves out tokens: at --max-length {max_length} it can be {size - first} at most"
+            )
+        ids = self._tokens(data, tokenizer)
+        if len(ids) <= first:
+            raise DataError(f"{data.name}: holds {len(ids)} tokens in all, none to be told from one before it")
+        starts = range(0, max(len(ids) - size, 0) + stride, stride)
+        ends = [min(start + size, len(ids)) for start in starts]
+        cut = [np.concatenate([before, ids[start:end]]) for start, end in zip(starts, ends, strict=True)]
+        rows = {"input_ids": [part.astype(np.int64) for part in cut], "asked": np.diff([first, *ends])}
+        return draw(datasets.Dataset.from_dict(rows), limit, seed)
 
     def collator(self, tokenizer: Any, model: Any, seed: int) -> Callable[[list[Any]], dict[str, Any]]:
         from transformers import default_data_collator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy.typing as npt
 
@@ -41,7 +41,7 @@ class Task(ABC):
         self.columns = columns
 
     @classmethod
-    def on(cls, data: Data, named: dict[str, str | None]) -> Task:
+    def on(cls, data: Data, named: dict[str, str | None]) -> Self:
         """The task on these data. named: role -> the column that the user gave.
 
         Raises DataError if a column is missing, or given for a role that the task has not.

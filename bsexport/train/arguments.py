@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bsexport.errors import RecipeError, TrainError
 from bsexport.graph.architecture import first_line
+from bsexport.processes import Processes
 from bsexport.quiet import quiet
 from bsexport.train.settings import EPOCHS, Settings
 
@@ -102,7 +102,7 @@ def training_arguments(settings: Settings, folder: Path) -> tuple[Any, dict[str,
             processes = arguments.world_size
         except Exception as error:  # whatever combination it does not like
             raise RecipeError(f"transformers does not take these options: {first_line(error)}") from error
-    if processes != (launched := int(os.environ.get("WORLD_SIZE", "1"))):
+    if processes != (launched := Processes.launched().count):
         raise TrainError(
             f"{launched} processes were started, but accelerate sees {processes}; check how they are launched"
         )

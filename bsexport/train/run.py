@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +21,7 @@ from bsexport.checkpoint import Checkpoint
 from bsexport.errors import OutputError, TrainError
 from bsexport.graph.architecture import first_line
 from bsexport.graph.heads import is_head
+from bsexport.processes import Processes
 from bsexport.quiet import quiet
 from bsexport.record import finite, versions, write_record
 from bsexport.tasks.data import Data, read_data
@@ -47,7 +47,7 @@ def train(settings: Settings, *, progress: TextIO | None = None) -> dict[str, An
     this; the first writes, and shows the line.
     Raises BsexportError. What was trained till then is kept in a working directory, see working.
     """
-    writes = int(os.environ.get("RANK", "0")) == 0
+    writes = Processes.launched().first
     working = Checkpoints(settings.out, resume=settings.resume, force=settings.force)
     working.check()
     arguments, decisive = training_arguments(settings, working.path)

@@ -1,9 +1,9 @@
 """A small language model of real text, with and without BackSlash: `python -m tests.bench.language --help`.
 
-A Llama of 5.5 million weights is trained from scratch with `bsexport train` on the test part of WikiText-2 and the first
-nine tenths of tinyshakespeare. It is measured on texts that it never saw: WikiText-2's validation part, the last tenth of
-tinyshakespeare, passages of SQuAD and captions of Multi30k. What is trained and measured stays in the folder --work, so
-that a study goes on where it was stopped.
+A Llama of 5.5 million weights is trained from scratch with `bsexport train` on the test part of WikiText-2 and the
+first nine tenths of tinyshakespeare. It is measured on texts that it never saw: WikiText-2's validation part, the last
+tenth of tinyshakespeare, passages of SQuAD and captions of Multi30k. What is trained and measured stays in the folder
+--work, so that a study goes on where it was stopped.
 """
 
 from __future__ import annotations
