@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="NOT TESTED: training needs torch")
 
 LOOP = Path(__file__).parent / "distributed" / "loop.py"
-NAMES = ("pull", "paper", "loss", "sparsity", "bits", "gradual")
+NAMES = ("pull", "paper", "loss", "sparsity", "bits", "gradual", "language")
 
 
 def run(form, out):

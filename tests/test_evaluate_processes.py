@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,11 @@ pytest.importorskip("datasets", reason="NOT TESTED: measuring needs datasets")
 pytest.importorskip("joblib", reason="NOT TESTED: measuring needs joblib")
 pytest.importorskip("matplotlib", reason="NOT TESTED: measuring needs matplotlib")
 
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+ACCELERATE = (
+    *("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no"),
+)
 COMMAND = ["-m", "bsexport.cli"]
 
 
@@ -25,9 +30,9 @@ def text(count: int) -> str:
     return " ".join(np.random.default_rng(count).choice(WORDS[5:], count))
 
 
-def launched(*command: object) -> subprocess.CompletedProcess[str]:
+def launched(*command: object, by: Sequence[str] = TORCHRUN) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*LAUNCH, *map(str, command)],
+        [sys.executable, "-m", *by, *map(str, command)],
         capture_output=True, text=True, timeout=240, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
@@ -42,11 +47,14 @@ def language(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "package", folder / "text.txt"
 
 
-def test_the_figures_are_those_of_one_process(language: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE])
+def test_the_figures_are_those_of_one_process(language: tuple[Path, Path], launcher: tuple[str, ...]) -> None:
+    if launcher == ACCELERATE:
+        pytest.importorskip("accelerate", reason="NOT TESTED under accelerate launch: needs accelerate")
     package, data = language
     run = ("evaluate", package, "--data", data, "--max-length", 20, "--batch-size", 7, "--json")
     alone = bsexport(*run)
-    done = launched(*COMMAND, *run)
+    done = launched(*COMMAND, *run, by=launcher)
     assert (alone.exit_code, done.returncode) == (0, 0), done.stderr
     assert json.loads(alone.stdout)["examples"] == 1 + -(-(700 - 19) // 10)
     assert json.loads(done.stdout) == json.loads(alone.stdout)  # to the bit, and printed once

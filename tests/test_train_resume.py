@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import bsexport, names, refused
-from hf_models import save_bert
+from hf_models import WORDS, save_bert, save_tokenizer
 
 pytest.importorskip("accelerate", reason="NOT TESTED: training needs accelerate")
 pytest.importorskip("datasets", reason="NOT TESTED: training needs datasets")
@@ -157,6 +157,37 @@ def test_two_processes_come_to_what_one_comes_to(tmp_path: Path) -> None:
     done = launched(*launch, *run, "-o", two)
     assert done.returncode == 1
     assert done.stderr.count(f"Error: {two}: exists already") == 1
+
+
+def test_two_processes_of_accelerate_train_a_language_model_from_its_configuration(
+    masked: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """To the weights, and the figures, that one process comes to."""
+    model = tmp_path / "model"
+    save_tokenizer(model)
+    config = {
+        "model_type": "llama", "vocab_size": len(WORDS), "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 40,
+        "tie_word_embeddings": True, "bos_token_id": 2, "eos_token_id": 3,
+    }  # fmt: skip
+    (model / "config.json").write_text(json.dumps(config))
+    run = [str(model / "config.json"), "--task", "text-generation", "--data", str(masked[1]), "--max-length", "12"]
+    run += ["--eval-data", str(masked[1]), "--steps", "12", "--lr", "1e-3", "--target-sparsity", "0.5"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert bsexport("train", *run, "-o", one, "--batch-size", "8").exit_code == 0
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", *COMMAND[2:]]
+    done = launched(sys.executable, *launch, *run, "-o", str(two), "--batch-size", "4")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{run[0]} -> {two}\n") and done.stdout.count("steps  ") == 1
+    a, b = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
+    assert max(np.abs(a[name] - b[name]).max() for name in a) < 1e-5
+    assert 0.3 < (a["model.layers.0.mlp.up_proj.weight"] == 0).mean() < 0.7
+    records = [json.loads((out / "backslash.json").read_text()) for out in (one, two)]
+    losses = [[row["loss"] for row in record["curve"]] for record in records]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert records[0]["final"]["accuracy"] == pytest.approx(records[1]["final"]["accuracy"], abs=1e-3)
+    assert records[1]["processes"] == 2
 
 
 def launched(*command: str) -> subprocess.CompletedProcess[str]:
