@@ -1,7 +1,8 @@
-"""Made-up inputs for any graph: to hold two sessions against each other when no data is at hand."""
+"""Inputs for any graph: made up, to hold two sessions against each other when no data is at hand, or completed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -13,6 +14,9 @@ from bsexport.errors import VerifyError
 
 BATCH = 2
 LENGTH = 16
+IDS, POSITIONS, KEPT = "input_ids", "position_ids", "logits_to_keep"
+PAST, PRESENT = "past_key_values.", "present."
+"""How the names of a language model's cache begin, among the inputs and the outputs of its graph."""
 NUMPY_DTYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -36,7 +40,8 @@ def sample_inputs(
 
     graph: the session's graph, which tells the tables that inputs index.
     Floats are normal; integers that index a table lie within it; masks are all ones; other integers are 0. A dimension
-    without a size is `batch` if it is the first, else `length`; dimensions of one name are equal.
+    without a size is `batch` if it is the first, else `length`; dimensions of one name are equal. A language model's
+    cache is empty, and has room for its tokens.
     Raises VerifyError for an input type that has no numpy counterpart.
     """
     random = np.random.default_rng(seed)
@@ -55,7 +60,26 @@ def sample_inputs(
             inputs[value.name] = np.ones(shape, dtype)
         else:
             inputs[value.name] = random.integers(0, limits.get(value.name, 1), shape).astype(dtype)
-    return inputs
+    return inputs | _beginning(session, inputs)
+
+
+def complete(session: ort.InferenceSession, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    """The feeds, and what the graph of a causal language model takes besides the tokens of whole texts.
+
+    input_ids: int64 [batch, sequence], padded on the right if at all. Unless they are there, all logits are asked for.
+    """
+    return {**_beginning(session, feeds), **feeds}
+
+
+def _beginning(session: ort.InferenceSession, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """Of texts that begin with these tokens: their positions, all logits, and as many slots; {} for other graphs."""
+    slots = {value.name: value.shape for value in session.get_inputs() if value.name.startswith(PAST)}
+    if not slots or IDS not in feeds:
+        return {}
+    batch, length = np.shape(feeds[IDS])
+    places = np.tile(np.arange(length), (batch, 1))
+    empty = {name: np.zeros((batch, shape[1], length, shape[3]), np.float32) for name, shape in slots.items()}
+    return {POSITIONS: places, KEPT: places, **empty}
 
 
 def index_limits(graph: onnx.GraphProto) -> dict[str, int]:

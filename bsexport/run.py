@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bsexport.errors import SourceError
 from bsexport.evaluate.answers import best_span
 from bsexport.evaluate.likeness import mean_states
+from bsexport.inputs import PRESENT, complete
 from bsexport.quiet import quiet
 from bsexport_runtime.package import Package
 from bsexport_runtime.session import Session, load
@@ -141,19 +142,25 @@ def read_image(path: Path, mode: str) -> Any:
 
 
 def answer(session: Session, feeds: Mapping[str, Any], hint: str, wanted: list[str] | None = None) -> dict[str, Array]:
-    """Outputs by name, all or those wanted. What the graph does not take is dropped.
+    """Outputs by name, those wanted, or all but a cache. What the graph does not take is dropped.
 
     Raises SourceError if the graph takes something else, or refuses it; the hint says why that may be.
     """
+    feeds = complete(session, feeds)
     inputs = [value.name for value in session.get_inputs()]
     missing = [name for name in inputs if name not in feeds]
     if missing:
         raise SourceError(f"the graph takes {', '.join(missing)}, which its tokenizer or image processor does not make")
-    names = wanted or [value.name for value in session.get_outputs()]
+    names = wanted or answers_of(session)
     try:
         return dict(zip(names, session.run(names, {name: np.asarray(feeds[name]) for name in inputs}), strict=True))
     except Exception as error:  # onnxruntime's errors have no base class of their own
         raise SourceError(f"the model refuses its inputs: {error}; {hint}") from error
+
+
+def answers_of(session: Session) -> list[str]:
+    """The outputs that a model is run for: all but a language model's cache."""
+    return [value.name for value in session.get_outputs() if not value.name.startswith(PRESENT)]
 
 
 def config_of(package: Package) -> dict[str, Any]:

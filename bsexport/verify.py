@@ -17,7 +17,7 @@ from bsexport.errors import SourceError, VerifyError
 from bsexport.graph import rewrite
 from bsexport.graph.schema import refusal
 from bsexport.graph.skeleton import declared_weights
-from bsexport.inputs import sample_inputs
+from bsexport.inputs import PRESENT, sample_inputs
 from bsexport.pipeline import Part, Progress, prune_part, take_part, threshold
 from bsexport.recipe import Recipe
 from bsexport.source import Source
@@ -80,7 +80,7 @@ class Verdict:
         lines = [f"{self.package}: {state}, {self.tensors} tensors and {self.files} files checked"]
         if (found := self.comparison) is not None:
             lines.append(f"largest error of a weight that was not pruned: {found.weight_error:.4f} of step/2")
-            for name, output in found.outputs.items():
+            for name, output in _cache_as_one(found.outputs).items():
                 if output.deviation is not None:
                     lines.append(
                         f"output {name}: deviates by at most {output.deviation:.3g} from the model's on made-up "
@@ -89,6 +89,13 @@ class Verdict:
             if found.why_no_outputs:
                 lines.append(f"outputs were not compared: {found.why_no_outputs}")
         return "\n".join(lines)
+
+
+def _cache_as_one(outputs: dict[str, OutputDeviation]) -> dict[str, OutputDeviation]:
+    """The outputs, the many of a language model's cache as the one that is furthest off."""
+    cache = [output for name, output in outputs.items() if name.startswith(PRESENT)]
+    shown = {name: output for name, output in outputs.items() if not name.startswith(PRESENT)}
+    return shown | ({f"{PRESENT}*": max(cache, key=lambda output: output.deviation or 0)} if cache else {})
 
 
 def check(path: Path, open_model: Callable[[str | None], Source] | None, progress: Progress) -> Verdict:

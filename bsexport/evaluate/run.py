@@ -10,7 +10,7 @@ import numpy as np
 
 from bsexport.errors import DataError, SourceError
 from bsexport.evaluate.measure import Array, Batch, Measure
-from bsexport.run import answer
+from bsexport.run import answer, answers_of
 from bsexport_runtime.session import Session
 
 _HINT = "the data may not suit the model, or its tokenizer be another model's"
@@ -55,8 +55,7 @@ def refer(session: Session, batches: Iterable[Batch], measure: Measure) -> Itera
 
 def outputs(session: Session, batch: Batch, measure: Measure) -> dict[str, Array]:
     """Those outputs of a batch that the measure wants, by name."""
-    names = [value.name for value in session.get_outputs()]
-    found = answer(session, batch.feeds, _HINT, measure.wanted(names))
+    found = answer(session, batch.feeds, _HINT, measure.wanted(answers_of(session)))
     for name, values in found.items():
         if values.dtype.kind == "f" and np.isnan(values).any():
             raise SourceError(f"the model gives {name} that are NaN; it cannot be measured like that")

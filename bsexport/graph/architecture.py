@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ SUFFIXES = {
 _NOT_BARE = ("DoubleHeadsModel", "MTModel")
 """Classes that end as a bare model's, and have a head that no task here keeps."""
 
-_INSTEAD = "export the model to ONNX yourself and give the .onnx file"
+INSTEAD = "export the model to ONNX yourself and give the .onnx file"
+"""What a message offers where this path ends."""
 
 _LONGEST_REASON = 200  # characters of a message that is not ours
 
@@ -56,7 +58,7 @@ def read_config(directory: Path, trust_remote_code: bool) -> Any:
     """
     config = load_config(directory, trust_remote_code)
     if config.is_encoder_decoder:
-        raise ExportError(f"{directory}: {config.model_type} is an encoder-decoder, which has no task here; {_INSTEAD}")
+        raise ExportError(f"{directory}: {config.model_type} is an encoder-decoder, which has no task here; {INSTEAD}")
     # One graph, one set of outputs: nothing that is optional.
     config.use_cache = config.output_hidden_states = config.output_attentions = False
     return config
@@ -95,17 +97,17 @@ def _unknown(directory: Path, trust_remote_code: bool) -> ExportError | None:
     if not isinstance(kind, str) or kind in CONFIG_MAPPING:
         return None
     if "auto_map" not in config:
-        return ExportError(f"{directory}: transformers does not know model type {kind!r}; update it, or {_INSTEAD}")
+        return ExportError(f"{directory}: transformers does not know model type {kind!r}; update it, or {INSTEAD}")
     if trust_remote_code:
         return None
-    return ExportError(f"{directory}: model type {kind!r} brings its own code; add --trust-remote-code, or {_INSTEAD}")
+    return ExportError(f"{directory}: model type {kind!r} brings its own code; add --trust-remote-code, or {INSTEAD}")
 
 
 def _unusable(directory: Path, error: Exception) -> BsexportError:
     """The error for a model that transformers knows and yet cannot make."""
     reason = first_line(error)
     if isinstance(error, ImportError):
-        return ExportError(f"{directory}: transformers lacks a library for it ({reason}); install that, or {_INSTEAD}")
+        return ExportError(f"{directory}: transformers lacks a library for it ({reason}); install that, or {INSTEAD}")
     return SourceError(
         f"{config_file(directory)}: cannot be used ({reason}); repair it, or save or download the model again"
     )
@@ -140,7 +142,7 @@ def build(directory: Path, config: Any, task: str, trust_remote_code: bool) -> A
     brings_own = TASKS[task] in (getattr(config, "auto_map", None) or ())
     if type(config) not in auto._model_mapping and not (brings_own and trust_remote_code):
         option = "add --trust-remote-code" if brings_own else "choose another --task"
-        raise ExportError(f"{config.model_type}: transformers has no {TASKS[task]} for it; {option}, or {_INSTEAD}")
+        raise ExportError(f"{config.model_type}: transformers has no {TASKS[task]} for it; {option}, or {INSTEAD}")
     try:
         with _weightless(torch):
             model = auto.from_config(
@@ -172,8 +174,22 @@ def _weightless(torch: Any) -> Iterator[None]:
         torch.nn.Module.register_parameter = register
 
 
-def example(model: Any, directory: Path) -> tuple[dict[str, Any], dict[str, dict[int, str]]]:
-    """Inputs to trace `model` with, and for each input its symbolic axes: axis -> name.
+@dataclass(frozen=True)
+class Traced:
+    """What the exporter is given.
+
+    module: what is traced, by an example of its inputs: keywords of its forward, tensors or lists of them. axes: the
+    symbolic ones of each input: axis -> name. names: of the graph's inputs, those of lists in their order.
+    """
+
+    module: Any
+    inputs: dict[str, Any]
+    axes: dict[str, Any]
+    names: tuple[str, ...]
+
+
+def as_it_is(model: Any, directory: Path) -> Traced:
+    """A model that is traced as it is.
 
     Text: int64 [batch, sequence]. Images: float32 [batch, channels, height, width], only the batch symbolic.
     Raises ExportError if the model takes neither.
@@ -182,16 +198,17 @@ def example(model: Any, directory: Path) -> tuple[dict[str, Any], dict[str, dict
 
     if model.main_input_name == "pixel_values":
         shape = (_BATCH, model.config.num_channels, *image_size(model.config, directory))
-        return {"pixel_values": torch.zeros(shape)}, {"pixel_values": {0: "batch"}}
+        return Traced(model, {"pixel_values": torch.zeros(shape)}, {"pixel_values": {0: "batch"}}, ("pixel_values",))
     if model.main_input_name != "input_ids":
-        raise ExportError(f"{directory}: takes {model.main_input_name}, expected input_ids or pixel_values; {_INSTEAD}")
+        raise ExportError(f"{directory}: takes {model.main_input_name}, expected input_ids or pixel_values; {INSTEAD}")
     names = ["input_ids", "attention_mask"]
     # A model with a single token type does not need to be told; its tokenizer does not tell it either.
     takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
     if takes_types and getattr(model.config, "type_vocab_size", 0) > 1:
         names.append("token_type_ids")
     ids = torch.ones((_BATCH, _SEQUENCE), dtype=torch.int64)
-    return {name: ids.clone() for name in names}, {name: {0: "batch", 1: "sequence"} for name in names}
+    axes = {name: {0: "batch", 1: "sequence"} for name in names}
+    return Traced(model, {name: ids.clone() for name in names}, axes, tuple(names))
 
 
 def image_size(config: Any, directory: Path) -> tuple[int, int]:
@@ -210,7 +227,7 @@ def image_size(config: Any, directory: Path) -> tuple[int, int]:
             return height, width
     raise ExportError(
         f"{directory}: image size {size} in config.json or {processor.name}, expected height and width in pixels; "
-        + _INSTEAD
+        + INSTEAD
     )
 
 

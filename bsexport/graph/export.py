@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from bsexport.checkpoint import Checkpoint, Stored, locate
 from bsexport.errors import BsexportError, ExportError
 from bsexport.graph import architecture
+from bsexport.graph.causal import over_slots
 from bsexport.graph.clean import clean, fits_blob, is_weight
 from bsexport.graph.heads import is_head
 from bsexport.graph.match import Match, match
@@ -48,26 +49,26 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
         model = architecture.build(folder, config, task, trust_remote_code)
     matched = match(model, checkpoint, task)
     with quiet():
-        graph, constants = _simplify(_trace(model, matched, folder), matched, checkpoint)
+        graph, constants = _simplify(_trace(model, task, matched, folder), matched, checkpoint)
     weights = _weights(graph, checkpoint, matched, constants)
     stored = {each.name for each in matched.stored.values()}
     inline = tuple(name for name in inline_constants(graph) if name in stored)
     return Source(default_name(str(directory)), task, graph, weights, checkpoint.files(), inline)
 
 
-def _trace(model: Any, matched: Match, directory: Path) -> Any:
+def _trace(model: Any, task: str, matched: Match, directory: Path) -> Any:
     """The model as an onnx_ir.Model whose weights have no values. Raises ExportError."""
     import torch
 
     try:
-        inputs, axes = architecture.example(model, directory)
         _forget_values(model, matched)
+        traced = (over_slots if task == "text-generation" else architecture.as_it_is)(model, directory)
         with torch.no_grad():
             program = torch.onnx.export(
-                model,
-                kwargs=inputs,
-                input_names=list(inputs),
-                dynamic_shapes=axes,
+                traced.module,
+                kwargs=traced.inputs,
+                input_names=traced.names,
+                dynamic_shapes=traced.axes,
                 opset_version=OPSET,
                 dynamo=True,
                 optimize=False,  # it would merge weights that are equal, and rename them
