@@ -11,12 +11,11 @@ import onnx
 import onnxruntime as ort
 
 from bsexport.errors import VerifyError
+from bsexport_runtime.cache import slots_of
+from bsexport_runtime.decoder import IDS, KEPT, POSITIONS
 
 BATCH = 2
 LENGTH = 16
-IDS, POSITIONS, KEPT = "input_ids", "position_ids", "logits_to_keep"
-PAST, PRESENT = "past_key_values.", "present."
-"""How the names of a language model's cache begin, among the inputs and the outputs of its graph."""
 NUMPY_DTYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -73,12 +72,12 @@ def complete(session: ort.InferenceSession, feeds: Mapping[str, Any]) -> dict[st
 
 def _beginning(session: ort.InferenceSession, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
     """Of texts that begin with these tokens: their positions, all logits, and as many slots; {} for other graphs."""
-    slots = {value.name: value.shape for value in session.get_inputs() if value.name.startswith(PAST)}
-    if not slots or IDS not in feeds:
+    names = {value.name for value in session.get_inputs()}
+    if not {IDS, POSITIONS, KEPT} <= names or IDS not in feeds:
         return {}
     batch, length = np.shape(feeds[IDS])
     places = np.tile(np.arange(length), (batch, 1))
-    empty = {name: np.zeros((batch, shape[1], length, shape[3]), np.float32) for name, shape in slots.items()}
+    empty = {each.past: np.zeros((batch, each.heads, length, each.size), each.dtype) for each in slots_of(session)}
     return {POSITIONS: places, KEPT: places, **empty}
 
 

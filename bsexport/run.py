@@ -14,8 +14,9 @@ import numpy.typing as npt
 from bsexport.errors import SourceError
 from bsexport.evaluate.answers import best_span
 from bsexport.evaluate.likeness import mean_states
-from bsexport.inputs import PRESENT, complete
+from bsexport.inputs import complete
 from bsexport.quiet import quiet
+from bsexport_runtime.cache import PRESENT
 from bsexport_runtime.package import Package
 from bsexport_runtime.session import Session, load
 

@@ -17,11 +17,12 @@ from bsexport.errors import SourceError, VerifyError
 from bsexport.graph import rewrite
 from bsexport.graph.schema import refusal
 from bsexport.graph.skeleton import declared_weights
-from bsexport.inputs import PRESENT, sample_inputs
+from bsexport.inputs import sample_inputs
 from bsexport.pipeline import Part, Progress, prune_part, take_part, threshold
 from bsexport.recipe import Recipe
 from bsexport.source import Source
 from bsexport.unpack import read_tensor
+from bsexport_runtime.cache import PRESENT
 from bsexport_runtime.errors import PackageError
 from bsexport_runtime.format import align
 from bsexport_runtime.package import CODED_GRAPH, ENCODER, MANIFEST, PLAIN_GRAPH, Package

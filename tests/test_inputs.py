@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from onnx import numpy_helper, parser
 
 from bsexport.errors import VerifyError
-from bsexport.inputs import index_limits, sample_inputs
+from bsexport.inputs import complete, index_limits, sample_inputs
 
 MANY = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -79,3 +80,52 @@ def test_a_type_without_numbers_is_refused() -> None:
     )
     with pytest.raises(VerifyError, match=r"input x is a tensor\(string\), for which no input can be made up"):
         sample_inputs(session, graph)
+
+
+CAUSAL = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (int64[batch, sequence] input_ids, int64[batch, sequence] position_ids, int64[batch, kept] logits_to_keep,
+   float[batch, 3, capacity, 8] keys, float[batch, 2, capacity, 4] values)
+  => (float[batch, sequence, 4] logits)
+{
+  a = Gather (words, input_ids)
+  b = Gather (places, position_ids)
+  logits = Add (a, b)
+}
+"""
+
+
+def causal_session() -> tuple[ort.InferenceSession, onnx.GraphProto]:
+    """Its cache gets the names that it has, which no text of a graph can hold."""
+    model = parser.parse_model(CAUSAL)
+    for name, rows in (("words", 9), ("places", 50)):
+        model.graph.initializer.append(numpy_helper.from_array(np.ones((rows, 4), np.float32), name))
+    for value, name in zip(model.graph.input[-2:], ("key", "value"), strict=True):
+        value.name = f"past_key_values.0.{name}"
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]), model.graph
+
+
+def test_a_cache_is_empty_and_has_a_slot_for_each_token() -> None:
+    session, graph = causal_session()
+    inputs = sample_inputs(session, graph, length=5)
+    expected = [[0, 1, 2, 3, 4]] * 2
+    assert inputs["position_ids"].tolist() == inputs["logits_to_keep"].tolist() == expected
+    assert inputs["past_key_values.0.key"].shape == (2, 3, 5, 8)
+    assert inputs["past_key_values.0.value"].shape == (2, 2, 5, 4)
+    assert not inputs["past_key_values.0.key"].any() and inputs["past_key_values.0.key"].dtype == np.float32
+    session.run(None, inputs)
+
+
+def test_texts_are_completed_to_what_a_causal_graph_takes() -> None:
+    session, _ = causal_session()
+    feeds = complete(session, {"input_ids": [[1, 2, 3]], "attention_mask": [[1, 1, 1]], "logits_to_keep": [[2]]})
+    assert feeds["position_ids"].tolist() == [[0, 1, 2]] and feeds["logits_to_keep"] == [[2]]
+    assert feeds["past_key_values.0.value"].shape == (1, 2, 3, 4)
+    other = session_of(
+        """
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (int64[batch, sequence] input_ids) => (float[batch, sequence, 4] y) { y = Gather (words, input_ids) }
+    """,
+        words=np.ones((9, 4), np.float32),
+    )[0]
+    assert complete(other, {"input_ids": [[1]]}) == {"input_ids": [[1]]}

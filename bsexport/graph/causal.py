@@ -18,9 +18,8 @@ from typing import Any
 
 from bsexport.errors import ExportError
 from bsexport.graph.architecture import INSTEAD, Traced
-
-IDS, POSITIONS, KEPT = "input_ids", "position_ids", "logits_to_keep"
-LOGITS = "logits"
+from bsexport_runtime.cache import PAST, PRESENT
+from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
 
 _BY_DISTANCE = ("bloom", "mpt")
 """Model types that take no positions, since what they add to the scores follows from the slots alone (ALiBi)."""
@@ -60,8 +59,8 @@ def over_slots(model: Any, directory: Path) -> Traced:
         "past": [{0: batch, 2: capacity}] * len(layers),
     }
     names = [f"{layer}.{member}" for layer in range(len(layers) // 2) for member in ("key", "value")]
-    model.forward = partial(_forward, model, model.forward, [f"present.{name}" for name in names])
-    return Traced(model, inputs, axes, (IDS, POSITIONS, KEPT, *(f"past_key_values.{name}" for name in names)))
+    model.forward = partial(_forward, model, model.forward, [f"{PRESENT}{name}" for name in names])
+    return Traced(model, inputs, axes, (IDS, POSITIONS, KEPT, *(f"{PAST}{name}" for name in names)))
 
 
 def _layers(model: Any, directory: Path) -> list[tuple[int, int]]:
