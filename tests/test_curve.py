@@ -251,6 +251,15 @@ def test_findings_in_words() -> None:
     ]
 
 
+def test_findings_of_a_language_model_name_its_perplexity() -> None:
+    points = [point(None, None, 0.3), point(0.0, 2**-8, 0.299, 1000)]
+    for each, value in zip(points, (45.25, 45.678), strict=True):
+        each["figures"]["perplexity"] = {"value": value, "low": value - 1, "high": value + 1}
+    said = [finding["text"] for finding in findings({"points": points}, "accuracy")]
+    assert said[0] == "dense: accuracy 30.00%, 95% confidence 29.00% to 31.00%, perplexity 45.25"
+    assert said[1].endswith("1,000 bytes, 25.0% of fp32, 8.00 bits/weight (accuracy 29.90%, perplexity 45.68)")
+
+
 def test_findings_where_nothing_is_near() -> None:
     said = findings({"points": [point(None, None, 0.9), point(0, 1, 0.5), point(0.5, 1, 0.5)]}, "accuracy")
     assert [finding["text"] for finding in said][1:] == [

@@ -18,7 +18,8 @@ def findings(model: dict[str, Any], primary: str) -> list[dict[str, str]]:
     """
     dense, *points = model["points"]
     base = dense["figures"][primary]
-    said = [_said(f"dense: {primary} {base['value']:.2%}, 95% confidence {base['low']:.2%} to {base['high']:.2%}")]
+    surely = f"95% confidence {base['low']:.2%} to {base['high']:.2%}"
+    said = [_said(f"dense: {primary} {base['value']:.2%}, {surely}{_perplexity(dense)}")]
     for tolerance in TOLERANCES:
         least = base["value"] - tolerance
         within = f"within {100 * tolerance:g} {'point' if tolerance == 0.01 else 'points'} of it"
@@ -57,7 +58,13 @@ def _smallest(points: list[dict[str, Any]], primary: str, least: float, within: 
 
 
 def _with(point: dict[str, Any], primary: str) -> str:
-    return f"{primary} {point['figures'][primary]['value']:.2%}"
+    return f"{primary} {point['figures'][primary]['value']:.2%}{_perplexity(point)}"
+
+
+def _perplexity(point: dict[str, Any]) -> str:
+    """Of a language model, what it is spoken of by."""
+    found = point["figures"].get("perplexity", {}).get("value")
+    return "" if found is None else f", perplexity {found:.4g}"
 
 
 def _said(text: str, command: str = "") -> dict[str, str]:

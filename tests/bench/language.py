@@ -11,9 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from . import results
 from .training import STEEP, bsexport
 
 STEPS, BATCH, LENGTH, LEARNING_RATE, SEED = 800, 8, 256, "1e-3", 0
@@ -42,6 +46,16 @@ RUNS: dict[str, tuple[str, ...]] = {
     "backslash-90": ("--target-sparsity", "0.9"),
 }
 """Name of a run -> options of `bsexport train`."""
+
+RATIOS, STEPS_OF_CODES, WINDOWS = "0,0.5,0.8,0.9", "2^-8,2^-5", 200
+LEFT_OUT = {("steep-80", "0"), ("steep-90", "0"), ("backslash-90", "0")}
+"""Packages that the first table has already."""
+MEASURED = (
+    ("wikitext2.txt", "float32"),
+    ("wikitext2.txt", "coded"),
+    *((text, "float32") for text in ("tinyshakespeare.txt", "squad.jsonl", "multi30k.txt")),
+)
+PROMPT = "The city of London is"
 
 
 def prepare(data: Path, work: Path) -> None:
@@ -99,17 +113,111 @@ def train(name: str, work: Path) -> Path:
     return folder
 
 
+def curve(names: list[str], work: Path) -> dict[str, Any]:
+    """The record of `bsexport curve` of these runs over all ratios and steps, measured unless it is there."""
+    folder = work / "curves" / "-".join(names)
+    if not (folder / "curve.json").is_file():
+        folder.parent.mkdir(exist_ok=True)
+        resume = ["--resume"] if folder.with_name(folder.name + ".partial").is_dir() else []
+        bsexport(
+            *("curve", *(str(work / name) for name in names), "--data", str(work / "wikitext2.txt")),
+            *("--limit", str(WINDOWS), "--prune", RATIOS, "--step", STEPS_OF_CODES, "-o", str(folder), *resume),
+        )
+    found: dict[str, Any] = json.loads((folder / "curve.json").read_text())
+    return found
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A package of a run, pruned."""
+
+    run: str
+    ratio: str
+
+    def make(self, work: Path) -> Path:
+        """Pack it unless it is there."""
+        folder = work / "packages" / f"{self.run}-{self.ratio}"
+        if not folder.is_dir():
+            folder.parent.mkdir(exist_ok=True)
+            bsexport("pack", str(work / self.run), "--prune", self.ratio, "-o", str(folder))
+        return folder
+
+    def perplexity(self, text: Path, mode: str, work: Path) -> tuple[float, float]:
+        """Of the package on a text, and the accuracy; measured unless that is in a file."""
+        kept = work / "measured" / f"{self.run}-{self.ratio}-{text.stem}-{mode}.json"
+        if not kept.is_file():
+            kept.parent.mkdir(exist_ok=True)
+            package = str(self.make(work))
+            limits = ("--limit", str(WINDOWS), "--max-length", str(LENGTH))
+            kept.write_text(bsexport("evaluate", package, "--data", str(text), *limits, "--mode", mode, "--json"))
+        figures = json.loads(kept.read_text())["figures"]
+        return figures["perplexity"]["value"], figures["accuracy"]["value"]
+
+    def text(self, mode: str, work: Path) -> dict[str, Any]:
+        """What the package goes on with after PROMPT, as `bsexport run --json` tells it."""
+        kept = work / "measured" / f"{self.run}-{self.ratio}-said-{mode}.json"
+        if not kept.is_file():
+            drawn = ("--temperature", "0.7", "--top-k", "40", "--seed", "3", "--max-new-tokens", "60")
+            kept.write_text(bsexport("run", str(self.make(work)), "--prompt", PROMPT, *drawn, "--mode", mode, "--json"))
+        found: dict[str, Any] = json.loads(kept.read_text())
+        return found
+
+
+def report(names: list[str], work: Path) -> str:
+    """All tables of these runs."""
+    record = curve(names, work)
+    header = ["run", "step", "pruned", "perplexity", "95%", "accuracy", "bits/weight", "of fp32"]
+    rows = [_row(model["name"], point) for model in record["models"] for point in model["points"]]
+    parts = [f"{record['examples']} windows of WikiText-2:", results.table(header, rows)]
+    packed = [Packed(name, ratio) for name in names for ratio in ("0", "0.9") if (name, ratio) not in LEFT_OUT]
+    header = ["package", *(f"{text}, {mode}" for text, mode in MEASURED)]
+    rows = []
+    for each in packed:
+        found = [each.perplexity(work / text, mode, work)[0] for text, mode in MEASURED]
+        rows.append([f"{each.run}, {float(each.ratio):.0%} pruned", *(f"{value:.2f}" for value in found)])
+    parts += ["Perplexity of packages at step 2^-8, by text and mode:", results.table(header, rows)]
+    parts.append(f"What they go on with after {PROMPT!r}, drawn by seed 3 at temperature 0.7 from the likeliest 40:")
+    for each in packed:
+        said = each.text("coded", work)
+        parts.append(f"- {each.run}, {float(each.ratio):.0%} pruned, mode coded: {_quoted(said['text'])}")
+    return "\n\n".join(parts)
+
+
+def _row(name: str, point: dict[str, Any]) -> list[str]:
+    figure = point["figures"]["perplexity"]
+    known = point["prune"] is not None
+    return [
+        name,
+        f"2^{math.log2(point['step']):g}" if known else "dense",
+        f"{point['prune']:.0%}" if known else "",
+        f"{figure['value']:.2f}",
+        f"{figure['low']:.1f}-{figure['high']:.1f}",
+        f"{point['figures']['accuracy']['value']:.2%}",
+        f"{point['bits_per_weight']:.3f}" if known else "32",
+        f"{point['of_fp32']:.2%}" if known else "100%",
+    ]
+
+
+def _quoted(text: str) -> str:
+    return f"`{' '.join(text.split())}`"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"of {', '.join(RUNS)}")
     parser.add_argument("--data", type=Path, required=True, help="folder of the sets, each a folder")
     parser.add_argument("--work", type=Path, required=True, help="where texts and trained models are kept")
+    parser.add_argument("--tables", action="store_true", help="measure all that are trained, and write the tables")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.runs) - set(RUNS):
         parser.error(f"no such run: {', '.join(sorted(unknown))}")
     prepare(asked.data, asked.work)
     for name in asked.runs:
         train(name, asked.work)
+    if asked.tables:
+        trained = [name for name in RUNS if (asked.work / name / "backslash.json").is_file()]
+        command = "python -m tests.bench.language RUN... --tables --data DIR --work DIR"
+        results.write("language", command, report(trained, asked.work))
 
 
 if __name__ == "__main__":
