@@ -24,6 +24,7 @@ import transformers
 from onnx import helper, numpy_helper, parser, save
 
 from bsexport.evaluate.answers import best_span
+from bsexport_runtime import load
 
 TEXT = [word for word in WORDS if not word.startswith("[")]
 
@@ -212,8 +213,9 @@ def test_causal_language_modelling(tmp_path: Path, before: list[int]) -> None:
     ids = [WORDS.index(word) for word in words(0, 400).split()]
     whole = strided(model, ids, 40, 20, before)
     assert values(measured(package, text)) == pytest.approx(whole, rel=1e-4)  # of the 40 tokens that it takes
-    for max_length, stride, batch_size in ((20, 10, 1), (20, 19, 16), (9, 4, 7)):
-        options = ("--max-length", max_length, "--stride", stride, "--batch-size", batch_size)
+    assert "logits_to_keep" in [value.name for value in load(package).get_inputs()]
+    for max_length, stride, batch_size, mode in ((20, 10, 1, "float32"), (20, 19, 16, "coded"), (9, 4, 7, "coded")):
+        options = ("--max-length", max_length, "--stride", stride, "--batch-size", batch_size, "--mode", mode)
         found = values(measured(package, text, *options))
         assert found == pytest.approx(strided(model, ids, max_length, stride, before), rel=1e-4)
         assert found != pytest.approx(whole, rel=1e-4)

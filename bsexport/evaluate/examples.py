@@ -29,12 +29,11 @@ from bsexport.tasks.question_answering import QuestionAnswering, cut_into_window
 from bsexport.tasks.task import IGNORED, Task, check_text
 from bsexport.tasks.text_classification import TextClassification
 from bsexport.tasks.token_classification import TokenClassification
+from bsexport_runtime.decoder import KEPT
 
 IMAGE_CLASSIFICATION = "image-classification"
 _EMBEDDINGS = frozenset({"last_hidden_state", "pooler_output", "sentence_embedding", "token_embeddings"})
 PIXELS = "pixel_values"
-KEPT = "logits_to_keep"
-"""The places whose logits a causal language model is to give."""
 _MASKED_TOGETHER = 16  # blocks; what is masked depends on it
 
 
