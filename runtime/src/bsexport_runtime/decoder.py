@@ -39,13 +39,13 @@ def vocabulary_of(session: ort.InferenceSession) -> int:
 class Decoder:
     """A language model in the middle of a batch of texts: it is given their tokens, and tells what may follow.
 
-    session: of a language model. batch: how many texts.
+    session: of a language model. batch: how many texts. token: the run that a step makes.
     """
 
     def __init__(self, session: ort.InferenceSession, batch: int) -> None:
         self._session = session
         self._cache = Cache(session, batch, 1)
-        self._step = Call(session, self._cache, 1)
+        self.token = Call(session, self._cache, 1)
 
     def prefill(self, prompts: Sequence[Tokens], chunk: int) -> Logits:
         """The logits [batch, vocabulary] that follow each prompt, which the cache then holds.
@@ -59,7 +59,7 @@ class Decoder:
         for row, prompt in zip(ids, prompts, strict=True):
             row[: len(prompt)] = prompt
         self._cache.reserve(longest)
-        found = np.empty_like(self._step.logits[:, 0])
+        found = np.empty_like(self.token.logits[:, 0])
         for start in range(0, longest, chunk):
             part = ids[:, start : start + chunk]
             call = Call(self._session, self._cache, part.shape[1])
@@ -70,7 +70,7 @@ class Decoder:
             call.kept[:, 0] = np.where(ends, last, 0)
             call.run()
             found[ends] = call.logits[ends, 0]
-        self._step.bind_cache()
+        self.token.bind_cache()
         return found
 
     def step(self, tokens: Tokens, positions: Tokens) -> Logits:
@@ -79,18 +79,18 @@ class Decoder:
         They are overwritten by the next step.
         """
         if self._cache.reserve(int(positions.max()) + 1):
-            self._step.bind_cache()
-        self._step.ids[:, 0] = tokens
-        self._step.positions[:, 0] = positions
-        self._step.run()
-        return self._step.logits[:, 0]
+            self.token.bind_cache()
+        self.token.ids[:, 0] = tokens
+        self.token.positions[:, 0] = positions
+        self.token.run()
+        return self.token.logits[:, 0]
 
 
 class Call:
     """A run of `width` tokens of each row, bound: what is written into its arrays counts when it runs.
 
     ids, positions: int64 [batch, width]. kept: int64 [batch, 1], the place among them whose logits come out.
-    logits: float32 [batch, 1, vocabulary], what the last run gave.
+    logits: float32 [batch, 1, vocabulary], what the last run gave. binding: all of them, and the cache.
     """
 
     def __init__(self, session: ort.InferenceSession, cache: Cache, width: int) -> None:
@@ -98,18 +98,18 @@ class Call:
         self.ids, self.positions = (np.zeros((cache.batch, width), np.int64) for _ in range(2))
         self.kept = np.zeros((cache.batch, 1), np.int64)
         self.logits = np.zeros((cache.batch, 1, vocabulary_of(session)), np.float32)
-        self._binding = session.io_binding()
+        self.binding = session.io_binding()
         for name, array in ((IDS, self.ids), (POSITIONS, self.positions), (KEPT, self.kept)):
-            self._binding.bind_ortvalue_input(name, _value(array))
-        self._binding.bind_ortvalue_output(LOGITS, _value(self.logits))
+            self.binding.bind_ortvalue_input(name, _value(array))
+        self.binding.bind_ortvalue_output(LOGITS, _value(self.logits))
         self.bind_cache()
 
     def bind_cache(self) -> None:
         """Again, once it has grown."""
-        self._cache.bind(self._binding)
+        self._cache.bind(self.binding)
 
     def run(self) -> None:
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self.binding)
 
 
 def _value(array: npt.NDArray[Any]) -> ort.OrtValue:
