@@ -1,4 +1,4 @@
-"""Generate in a process of its own, and say what that took as JSON: `python -m tests.bench.decoding KIND PATH THREADS`."""
+"""Generate in a fresh process, and print what that took as JSON: `python -m tests.bench.decoding KIND PATH THREADS`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """How fast text is generated, beside plain onnxruntime and llama.cpp: `python -m tests.bench.generation`.
 
-The model is a Llama of GPT-2's size made from its configuration, with weights as BackSlash leaves them: of a generalised
-Gaussian of shape 0.6, coded with such a step that so many of them become 0. Every figure is of a fresh process with one
-thread and the median of the rounds, in which all take turns.
+The model is a Llama of GPT-2's size made from its configuration, with weights as BackSlash leaves them: of a
+generalised Gaussian of shape 0.6, coded with such a step that so many of them become 0. Every figure is of a fresh
+process with one thread and the median of the rounds, in which all take turns.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bsexport.unpack import unpack
 
 from . import llama_cpp, results
 from .bars import Bar
-from .decoding import LLAMA, NEW, PLAIN, PROMPT
+from .decoding import LLAMA, NEW, PLAIN
 
 ZEROS = (0.8, 0.9)
 MODES = ("float32", "coded", "int8")
@@ -66,6 +66,7 @@ class Subject:
 
 def make_model(folder: Path) -> Path:
     """The directory of the model."""
+    import torch
     import transformers
     from safetensors.numpy import save_file
 
@@ -73,7 +74,7 @@ def make_model(folder: Path) -> Path:
     if (out / "model.safetensors").exists():
         return out
     config = transformers.LlamaConfig(**CONFIG, architectures=["LlamaForCausalLM"])
-    with transformers.modeling_utils.no_init_weights():
+    with torch.device("meta"):
         model = transformers.LlamaForCausalLM(config)
     rng = np.random.default_rng(0)
     config.save_pretrained(out)
