@@ -96,12 +96,13 @@ def _tokens(
     chunk: int,
 ) -> Iterator[Tokens]:
     positions = np.array([len(prompt) for prompt in prompts])
-    ended = np.zeros(len(prompts), np.bool_)
+    ended, endings = np.zeros(len(prompts), np.bool_), np.array(stops, np.int64)
     logits = decoder.prefill(prompts, chunk)
     for left in reversed(range(most)):
-        tokens = np.where(ended, pad, sampler.choose(logits))
+        tokens = sampler.choose(logits)
+        tokens[ended] = pad
         yield tokens.copy()
-        ended |= np.isin(tokens, stops)
+        ended |= (tokens[:, None] == endings).any(1)
         if not left or ended.all():
             return
         logits = decoder.step(tokens, positions)

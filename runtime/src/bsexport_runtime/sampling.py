@@ -67,14 +67,13 @@ class Sampler:
 
         Raises BsexportRuntimeError if a row has NaN or nothing but infinities.
         """
-        rows = np.arange(len(logits))
         best: Tokens = logits.argmax(-1)  # of a row with NaN, its first
-        if not np.isfinite(largest := logits[rows, best]).all():
-            row = int(np.flatnonzero(~np.isfinite(largest))[0])
-            raise BsexportRuntimeError(
-                f"row {row}: the logit of token {best[row]} is {largest[row]}, expected a number; the weights may be "
-                "damaged (bsexport verify), or the model not suit float32"
-            )
+        for row, token in enumerate(best.tolist()):
+            if not math.isfinite(logits[row, token]):
+                raise BsexportRuntimeError(
+                    f"row {row}: the logit of token {token} is {logits[row, token]}, expected a number; the weights "
+                    "may be damaged (bsexport verify), or the model not suit float32"
+                )
         if self._seen is not None:
             penalised = np.where(logits < 0, logits * self._penalty, logits / self._penalty)
             np.copyto(logits, penalised, where=self._seen)
@@ -82,7 +81,7 @@ class Sampler:
         if self.temperature:
             best = np.array([self._draw(*each) for each in zip(logits, self._generators, strict=True)], np.int64)
         if self._seen is not None:
-            self._seen[rows, best] = True
+            self._seen[np.arange(len(best)), best] = True
         return best
 
     def probabilities(self, logits: Logits) -> tuple[Tokens, npt.NDArray[np.float64]]:
