@@ -19,6 +19,7 @@ from . import llama_cpp
 
 PLAIN, LLAMA = "onnxruntime", "llama.cpp"
 PROMPT, NEW = 32, 64
+TEXTS = 4  # over which the overhead is measured
 IDS = np.random.default_rng(0).integers(300, 30_000, PROMPT).tolist()
 
 
@@ -26,8 +27,8 @@ def measure(kind: str, path: str, threads: int) -> dict[str, Any]:
     """KIND: a mode of the runtime, PLAIN for an .onnx file with onnxruntime's default options, or LLAMA.
 
     Tokens per second of the prompt and of the text after it, the second time of two; the tokens; peak_bytes: of private
-    memory above the imports, file_bytes: pages of files besides. For PLAIN and the modes also step_seconds, the median
-    of a token's, and bare_seconds, that of a session's run alone, which take turns.
+    memory above the imports, file_bytes: pages of files besides. For PLAIN and the modes also overhead: of a token over
+    a run of the session alone, the median of differences between neighbours, which take turns.
     """
     if kind == LLAMA:
         import xllamacpp  # noqa: F401
@@ -55,32 +56,31 @@ def _session(kind: str, path: str, threads: int) -> dict[str, Any]:
         for (token,) in bsexport_runtime.stream(session, IDS, NEW, stop_tokens=()):
             times.append(time.perf_counter())
             tokens.append(int(token))
-    steps, bare = _in_turn(session)
     return {
         "prompt": PROMPT / (times[1] - times[0]),
         "text": (NEW - 1) / (times[-1] - times[1]),
         "tokens": tokens,
-        "step_seconds": median(steps),
-        "bare_seconds": median(bare),
+        "overhead": _overhead(session),
     }
 
 
-def _in_turn(session: ort.InferenceSession) -> tuple[list[float], list[float]]:
-    """Seconds of the tokens of a text, and of runs of the session alone, on a cache as large, between them."""
+def _overhead(session: ort.InferenceSession) -> float:
+    """What a token of a text takes beyond a run of the session alone, on a cache as large, as a share of that."""
     other = Decoder(session, 1)
     other.prefill([np.array(IDS)], PROMPT)
     binding = other.token.binding
-    steps, bare = [], []
-    coming = bsexport_runtime.stream(session, IDS, NEW - PROMPT, stop_tokens=())
-    next(coming)
-    for _ in range(NEW - PROMPT - 1):
-        start = time.perf_counter()
-        ort.InferenceSession.run_with_iobinding(session, binding)
-        middle = time.perf_counter()
+    more, bare = [], []
+    for _ in range(TEXTS):
+        coming = bsexport_runtime.stream(session, IDS, NEW - PROMPT, stop_tokens=())
         next(coming)
-        bare.append(middle - start)
-        steps.append(time.perf_counter() - middle)
-    return steps, bare
+        for _ in range(NEW - PROMPT - 1):
+            start = time.perf_counter()
+            ort.InferenceSession.run_with_iobinding(session, binding)
+            middle = time.perf_counter()
+            next(coming)
+            bare.append(middle - start)
+            more.append(time.perf_counter() - middle - bare[-1])
+    return median(more) / median(bare)
 
 
 if __name__ == "__main__":
