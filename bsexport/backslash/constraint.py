@@ -124,7 +124,7 @@ class Constraint:
             self.detach()
             raise
         if not self.settling and self.rate.form in _ESTIMATING:
-            self.pull.estimate()
+            self.pull.follow()
 
     def _constrain(self) -> None:
         kind, form = self.rate.weight.kind, self.rate.form

@@ -18,7 +18,8 @@ from bsexport.errors import RecipeError
 
 _LARGEST_FACTOR = 10.0  # of Adam's metric: rows that no batch has touched have no second moment
 _SECOND_MOMENT = "exp_avg_sq"  # where torch's optimizers of the Adam family keep it
-_SPARSITY_SAMPLE = 1 << 18  # weights that the strength of a step towards a target sparsity is found from
+_ROOTS_SAMPLE = 1 << 18  # weights that the mean root of the second moments is taken from
+_SPARSITY_SAMPLE = 1 << 18  # and the strength of a step towards a target sparsity
 _BITS_SAMPLE = 1 << 17
 _STRENGTHS = (1e-7, 10.0)  # between which that for a target entropy is sought
 _BISECTIONS = 16
@@ -51,8 +52,7 @@ class Law:
         )
         made = rate.pulls(magnitudes, logs, exponents, epsilons)
         for moment, means in zip(moments, mean_roots, strict=True):
-            factors = list(torch._foreach_sqrt(moment))
-            torch._foreach_reciprocal_(factors)
+            factors = list(torch._foreach_rsqrt(moment))
             torch._foreach_mul_(factors, means)
             torch._foreach_clamp_max_(factors, _LARGEST_FACTOR)
             for factor in factors:
@@ -88,6 +88,11 @@ class Pull:
             self.shapes = gaussian.shape_by_moments(means[:, 0], means[:, 1])
         else:
             self.shapes = torch.full_like(self.rms, self.recipe.shape)
+
+    def follow(self) -> None:
+        """Take them again before the next step, if its law depends on them."""
+        if isinstance(self.recipe.shape, str) or self.recipe.weight.kind == "bits":
+            self.estimate()
 
     def loss(self, step: int) -> Tensor:
         """lambda R(w) of equations 5 and 6, of all weights together, differentiable by the parameters.
@@ -168,14 +173,17 @@ class Pull:
         return [torch.zeros_like(weights) if moment is None else local(moment) for moment, weights in pairs]
 
     def _mean_roots(self, second: list[Tensor]) -> Tensor:
-        """The mean root of Adam's second moments, of each tensor or, if the shape is not, of all."""
-        roots = torch.zeros_like(self.unit)
-        for indices, (_, moments) in self.weights.pieces(second):
-            for index, root in zip(indices, torch._foreach_sqrt(moments), strict=True):
-                roots[index] += root.sum()
-        self.weights.reduce(roots)
-        whole = self.recipe.shape != "tensor"
-        return (roots.sum() / self._sizes.sum()).expand_as(roots) if whole else roots / self._sizes
+        """The mean root of Adam's second moments, from a sample: of each tensor or, if the shape is not, of all."""
+        stride = max(1, self.weights.count // _ROOTS_SAMPLE)
+        roots = [sample(moments, stride).sqrt() for moments in second]
+        sums = torch.stack([torch.stack([root.sum(dtype=torch.float64) for root in roots]), self._counts(roots)])
+        self.weights.reduce(sums)
+        if self.recipe.shape != "tensor":
+            sums = sums.sum(1, keepdim=True).expand_as(sums)
+        return sums[0] / sums[1].clamp_min(1)
+
+    def _counts(self, tensors: list[Tensor]) -> Tensor:
+        return torch.tensor([tensor.numel() for tensor in tensors], dtype=torch.float64, device=self.weights.device)
 
     def _one(self) -> Tensor:
         """The strength 1."""

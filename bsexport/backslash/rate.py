@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_CHUNK = 1 << 18  # weights whose temporaries stay in a processor's cache
+
 
 def dggr(weights: Tensor, shape: Tensor | float, epsilon: Tensor | float) -> Tensor:
     """R(w) of equation 5 over the elements of one tensor: a scalar that can be differentiated by the weights."""
@@ -34,13 +36,25 @@ class _PowerSum(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, weights: Tensor, shape: Tensor | float, epsilon: Tensor | float) -> Tensor:
         ctx.save_for_backward(weights)
         ctx.shape, ctx.epsilon = shape, epsilon
-        return weights.abs().add_(epsilon).log_().mul_(shape).exp_().sum()
+        sums = [part.abs().add_(epsilon).log_().mul_(shape).exp_().sum() for part in parts(weights)]
+        return torch.stack(sums).sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (weights,) = ctx.saved_tensors
-        powers = weights.abs().add_(ctx.epsilon).log_().mul_(ctx.shape - 1).exp_()
-        return powers.mul_(weights.sign()).mul_(ctx.shape * gradients[0]), None, None
+        gradient, factor = torch.empty_like(weights), ctx.shape * gradients[0]
+        for made, part in zip(parts(gradient), parts(weights), strict=True):
+            torch.abs(part, out=made).add_(ctx.epsilon).log_().mul_(ctx.shape - 1).exp_()
+            made.mul_(part.sign()).mul_(factor)
+        return gradient, None, None
+
+
+def parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Flat views of a tensor, to be computed one after the other: on a processor, each stays in its cache."""
+    if tensor.device.type != "cpu" or not tensor.is_contiguous():
+        return (tensor,)
+    made: tuple[Tensor, ...] = tensor.view(-1).split(_CHUNK)
+    return made
 
 
 def pulls(

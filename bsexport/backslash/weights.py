@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from bsexport.backslash import rate
 from bsexport.errors import RecipeError, SourceError
 from bsexport.graph.heads import is_head
 from bsexport.recipe import FEWEST_WEIGHTS, NO_PROTECTION, matches, why_too_small
 
-_CHUNK = 1 << 18  # weights of a piece on a processor: it and what is computed of it stay in the cache
-_GROUP = 1 << 24  # and on an accelerator: it takes some 200 MB to compute what is computed of them
+_GROUP = 1 << 24  # weights of a piece on an accelerator: it takes some 200 MB to compute what is computed of them
 _WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_checkpoint_wrapped_module)\.")  # of torch.compile, and checkpointing
 
 
@@ -147,7 +147,7 @@ class Weights:
             return
         for index, tensors in enumerate(zip(*sources, strict=True)):
             if all(tensor.is_contiguous() for tensor in tensors):
-                for parts in zip(*(tensor.view(-1).split(_CHUNK) for tensor in tensors), strict=True):
+                for parts in zip(*map(rate.parts, tensors), strict=True):
                     yield [index], [[part] for part in parts]
             else:
                 yield [index], [[tensor] for tensor in tensors]
