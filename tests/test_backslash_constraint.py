@@ -295,6 +295,14 @@ def test_a_recipe_that_makes_no_sense_is_refused(make, message):
     assert message in str(caught.value)
 
 
+def test_a_target_has_a_law_of_its_own_unless_one_is_given():
+    towards, pulling = Rate(weight=Weight("target-sparsity", 0.8)), Rate(weight=Weight("pull", 0.5))
+    assert (towards.shape, towards.metric, towards.epsilon) == (0.1, "adam", Epsilon(0.02, relative=True))
+    assert (pulling.shape, pulling.metric, pulling.epsilon) == ("tensor", "plain", Epsilon(0.1, relative=True))
+    given = Rate(weight=Weight("target-bits", 2.0), shape="tensor", metric="plain")
+    assert (given.shape, given.metric, given.epsilon) == ("tensor", "plain", Epsilon(0.02, relative=True))
+
+
 def test_a_recipe_goes_through_json():
     recipe = Rate(weight=Weight("target-bits", 2.0), epsilon=Epsilon.parse("0.2rms"), exempt=("a.*", "none"), shape=0.5)
     assert Rate.from_json(recipe.to_json()) == recipe

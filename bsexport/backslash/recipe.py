@@ -76,6 +76,14 @@ class Epsilon:
             raise RecipeError(f"epsilon {text!r} cannot be used: expected a number such as 1, or 0.1rms") from None
 
 
+PULLING: dict[str, Any] = {"shape": "tensor", "metric": "plain", "epsilon": Epsilon(0.1, relative=True)}
+TOWARDS_TARGET: dict[str, Any] = {"shape": 0.1, "metric": "adam", "epsilon": Epsilon(0.02, relative=True)}
+"""The law with the shape that the weights are to have, not the one they have: what is large is hardly pulled, from the
+start, and keeps its size (docs/results.md, Training under a rate)."""
+
+_BY_WEIGHT: Any = None  # of a field whose default follows from the weight
+
+
 @dataclass(frozen=True)
 class Rate:
     """How the rate constrains the weights.
@@ -89,6 +97,7 @@ class Rate:
     metric: "plain", or "adam": pulled in the metric of Adam's second moments, so that weights whose gradients are small
         go first.
     epsilon: see Epsilon.
+    These three are, if they are not given, those of TOWARDS_TARGET for a target, and else those of PULLING.
     ramp: share of the rate's steps over which it rises to its full strength, 0 to 1.
     settle: number of last steps without the rate; None: a quarter of the run's.
     freeze: whether weights that are zero at `step` when the settle phase begins stay zero.
@@ -102,9 +111,9 @@ class Rate:
 
     form: Form = "proximal"
     weight: Weight = Weight("pull", 1.0)
-    shape: ShapeOf | float = "tensor"
-    metric: Metric = "plain"
-    epsilon: Epsilon = Epsilon(0.1, relative=True)
+    shape: ShapeOf | float = _BY_WEIGHT
+    metric: Metric = _BY_WEIGHT
+    epsilon: Epsilon = _BY_WEIGHT
     ramp: float = 0.1
     settle: int | None = None
     freeze: bool = True
@@ -114,6 +123,10 @@ class Rate:
     exempt: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        usual = TOWARDS_TARGET if isinstance(self.weight, Weight) and self.weight.is_target else PULLING
+        for name, value in usual.items():
+            if getattr(self, name) is _BY_WEIGHT:
+                object.__setattr__(self, name, value)
         for field, kind in ((self.weight, Weight), (self.epsilon, Epsilon)):
             if not isinstance(field, kind):
                 raise RecipeError(f"{field!r} cannot be used: expected {kind.__name__}(...)")

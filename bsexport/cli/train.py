@@ -81,9 +81,16 @@ _length = _heading("Training")
     help="A pull after each step that stops at zero, or (the paper's code) does not; the paper's term in the loss; "
     "magnitude pruning little by little or at once, to compare with; or nothing.  [default: proximal]",
 )
-@_form("--shape", help="Estimated for each tensor, or global, or a number: 0.5, 1 or 2.  [default: tensor]")
-@_form("--metric", type=click.Choice(["plain", "adam"]), help="In which the pull acts.  [default: plain]")
-@_form("--epsilon", help="Soft clip: 1, or 0.1rms in units of the weights' rms.  [default: 0.1rms]")
+@_form("--shape", help="Estimated for each tensor, or global, or a number.  [default: tensor; to a target 0.1]")
+@_form(
+    "--metric",
+    type=click.Choice(["plain", "adam"]),
+    help="In which the pull acts.  [default: plain; to a target adam]",
+)
+@_form(
+    "--epsilon",
+    help="Soft clip: 1, or 0.1rms in units of the weights' rms.  [default: 0.1rms; to a target 0.02rms]",
+)
 @_form("--ramp", type=float, help="Share of the rate's steps over which it rises.  [default: 0.1]")
 @_form("--settle-steps", type=int, metavar="N", help="Last steps without the rate.  [default: a quarter]")
 @_form("--no-freeze", is_flag=True, help="Let zeros change in them.")
