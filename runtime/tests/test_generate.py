@@ -42,7 +42,7 @@ def greedy(prompt: list[int], new: int) -> list[int]:
 
 
 @pytest.mark.parametrize("mode", MODE)
-@pytest.mark.parametrize("chunk", [1, 3, 256])
+@pytest.mark.parametrize("chunk", [1, 3, 128])
 def test_a_batch_of_prompts_of_several_lengths(mode: str, chunk: int) -> None:
     tokens = generate(load(LANGUAGE_PACKAGE, mode=mode, threads=1), PROMPTS, NEW, stop_tokens=(), chunk=chunk)
     assert (tokens.dtype, tokens.shape) == (np.int64, (3, NEW))

@@ -14,7 +14,7 @@ from bsexport_runtime.errors import BsexportRuntimeError
 from bsexport_runtime.language import Language
 from bsexport_runtime.sampling import Sampler
 
-CHUNK = 256  # tokens of a prompt at a time
+CHUNK = 128  # tokens of a prompt at a time; 256 are a twelfth faster, and take twice the memory beside the cache
 
 Ids = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[Any]
 
