@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 import bsexport_runtime
 from bsexport.bench.worker import MODES, Memory
-from bsexport_runtime.decoder import Decoder
+from bsexport_runtime.decoder import Decoder, vocabulary_of
 
 from . import llama_cpp
 
@@ -51,27 +51,28 @@ def _session(kind: str, path: str, threads: int) -> dict[str, Any]:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     else:
         session = bsexport_runtime.load(path, threads=threads, **MODES[kind])
+    ids = [token % vocabulary_of(session) for token in IDS]
     for _ in range(2):
         times, tokens = [time.perf_counter()], []
-        for (token,) in bsexport_runtime.stream(session, IDS, NEW, stop_tokens=()):
+        for (token,) in bsexport_runtime.stream(session, ids, NEW, stop_tokens=()):
             times.append(time.perf_counter())
             tokens.append(int(token))
     return {
         "prompt": PROMPT / (times[1] - times[0]),
         "text": (NEW - 1) / (times[-1] - times[1]),
         "tokens": tokens,
-        "overhead": _overhead(session),
+        "overhead": _overhead(session, ids),
     }
 
 
-def _overhead(session: ort.InferenceSession) -> float:
+def _overhead(session: ort.InferenceSession, ids: list[int]) -> float:
     """What a token of a text takes beyond a run of the session alone, on a cache as large, as a share of that."""
     other = Decoder(session, 1)
-    other.prefill([np.array(IDS)], PROMPT)
+    other.prefill([np.array(ids)], PROMPT)
     binding = other.token.binding
     more, bare = [], []
     for _ in range(TEXTS):
-        coming = bsexport_runtime.stream(session, IDS, NEW - PROMPT, stop_tokens=())
+        coming = bsexport_runtime.stream(session, ids, NEW - PROMPT, stop_tokens=())
         next(coming)
         for _ in range(NEW - PROMPT - 1):
             start = time.perf_counter()

@@ -25,6 +25,7 @@ from bsexport.pipeline import pack
 from bsexport.recipe import Recipe
 from bsexport.source import open_source
 from bsexport.unpack import unpack
+from bsexport_runtime.package import INT8_GRAPH
 
 from . import llama_cpp, results
 from .bars import Bar
@@ -126,11 +127,17 @@ def subjects(folder: Path) -> Iterator[Subject]:
         yield Subject(f"llama.cpp, {kind}", LLAMA, path, path.stat().st_size)
 
 
+def modes_of(package: Path) -> Iterator[Subject]:
+    """A package in every mode that it has."""
+    for mode in MODES:
+        if mode != "int8" or (package / INT8_GRAPH).exists():
+            yield Subject(f"{mode}, {package.name}", mode, package, _bytes(package))
+
+
 def bars(found: list[Subject]) -> Iterator[Bar]:
-    most = f"{ZEROS[-1]:.0%} zeros"
-    float32 = next(each for each in found if each.name == f"float32, {most}")
+    (float32,) = (each for each in found if each.kind == "float32")
     for each in found:
-        if each.kind == "coded" and "90%" in each.name:
+        if each.kind == "coded" and f"{ZEROS[0]:.0%}" not in each.name:
             pairs = zip(each.runs, float32.runs, strict=True)
             ratio = median(one["text"] / two["text"] for one, two in pairs)
             yield Bar(f"{each.name}: tokens per second over float32", 1.0, ratio)
@@ -150,9 +157,8 @@ def rows(found: list[Subject]) -> Iterator[list[str]]:
         yield [each.name, *(f"{value:.1f}" for value in (*sizes, *speeds))]
 
 
-def report(folder: Path, rounds: int, threads: int) -> str:
-    """Make what is missing in the folder, and measure; the tables as Markdown."""
-    found = list(subjects(folder))
+def report(found: list[Subject], rounds: int, threads: int) -> str:
+    """Measure; the tables as Markdown."""
     for _ in range(rounds):
         for each in found:
             each.run(threads)
@@ -173,11 +179,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dry-run", action="store_true", help="print only, leave docs/results.md as it is")
     parser.add_argument("--work", type=Path, help="where models and packages are kept between runs")
+    parser.add_argument("--package", type=Path, help="a language model's package, in place of all that; prints only")
     options = parser.parse_args()
+    if options.package is not None:
+        print(report(list(modes_of(options.package)), options.rounds, options.threads))
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
         folder.mkdir(exist_ok=True)
-        text = report(folder, options.rounds, options.threads)
+        text = report(list(subjects(folder)), options.rounds, options.threads)
     print(text)
     if not options.dry_run:
         results.write("generation", f"python -m tests.bench.generation --rounds {options.rounds}", text)
