@@ -1,4 +1,4 @@
-"""Causal language models over a cache of slots: every family of docs/models.md against transformers."""
+"""Causal language models over a cache of slots: every family of docs/models.md, packed, against transformers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
+import onnx
 import pytest
 from hf_models import randomise, torch, transformers
-from test_export import filled
 
+from bsexport.errors import ExportError
 from bsexport.graph.export import export
+from bsexport.pipeline import pack
+from bsexport.recipe import Recipe
+from bsexport.unpack import unpack
+from bsexport_runtime import Session, generate, load
+from bsexport_runtime.cache import PAST, PRESENT
 
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 VOCABULARY = 99
 SIZES = {
     "vocab_size": VOCABULARY,
@@ -22,44 +28,78 @@ SIZES = {
     "intermediate_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "max_position_embeddings": 64,
-    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0),
+    "max_position_embeddings": 128,
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")),
 }
-SHARED = {"num_key_value_heads": 2, "head_dim": 8}
-WINDOW = 6  # of those whose attention slides: the texts are longer
+GROUPED = {"num_key_value_heads": 2}
+SHARED = GROUPED | {"head_dim": 8}
+SLIDING = {"sliding_window": 6}  # the texts are longer
+MIXED = SLIDING | {"layer_types": ["sliding_attention", "full_attention"]}
+LLAMA_3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
 @dataclass(frozen=True)
 class Family:
-    """A row of docs/models.md. config: the name of transformers' class. settings: of a tiny model."""
+    """A row of docs/models.md.
 
+    model: transformers' class. config: the class of its configuration. settings: of a tiny model. dtype: of its
+    checkpoint.
+    """
+
+    model: str
     config: str
     settings: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
 
-    def save(self, folder: Path, dtype: str = "float32") -> None:
+    def save(self, folder: Path) -> None:
         torch.manual_seed(0)
-        config = getattr(transformers, self.config)(**SIZES | self.settings)
-        model = transformers.AutoModelForCausalLM.from_config(config)
+        model = transformers.AutoModelForCausalLM.from_config(
+            getattr(transformers, self.config)(**SIZES | self.settings)
+        )
+        assert type(model).__name__ == self.model
         randomise(model)
-        model.to(getattr(torch, dtype)).save_pretrained(folder)
+        model.to(getattr(torch, self.dtype)).save_pretrained(folder)
 
 
 FAMILIES = {
-    "GPT-2": Family("GPT2Config"),
-    "Llama": Family("LlamaConfig", SHARED),
+    "GPT-2": Family("GPT2LMHeadModel", "GPT2Config", dtype="float16"),
+    "Llama": Family("LlamaForCausalLM", "LlamaConfig", SHARED),
+    "Llama 3, DeepSeek-R1-Distill-Llama": Family(
+        "LlamaForCausalLM",
+        "LlamaConfig",
+        SHARED | {"rope_parameters": LLAMA_3 | {"original_max_position_embeddings": 16}},
+        dtype="bfloat16",
+    ),
+    "Gemma": Family("GemmaForCausalLM", "GemmaConfig", SHARED),
+    "Gemma 2": Family("Gemma2ForCausalLM", "Gemma2Config", SHARED | MIXED | {"query_pre_attn_scalar": 8}),
+    "Gemma 3, text": Family("Gemma3ForCausalLM", "Gemma3TextConfig", SHARED | MIXED),
+    "Qwen 2": Family(
+        "Qwen2ForCausalLM",
+        "Qwen2Config",
+        SHARED | SLIDING | {"use_sliding_window": True, "max_window_layers": 1, "tie_word_embeddings": True},
+    ),
+    "DeepSeek-R1-Distill-Qwen": Family(
+        "Qwen2ForCausalLM", "Qwen2Config", SHARED | {"tie_word_embeddings": False}, dtype="bfloat16"
+    ),
+    "Qwen 3": Family("Qwen3ForCausalLM", "Qwen3Config", SHARED),
+    "Mistral": Family("MistralForCausalLM", "MistralConfig", SHARED | SLIDING),
+    "Phi": Family("PhiForCausalLM", "PhiConfig", GROUPED),
+    "Phi-3": Family("Phi3ForCausalLM", "Phi3Config", GROUPED | SLIDING),
+    "OPT": Family("OPTForCausalLM", "OPTConfig", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "GPT-NeoX, Pythia": Family("GPTNeoXForCausalLM", "GPTNeoXConfig", {"rotary_pct": 0.5}),
 }
 
 
-def slots(session: onnxruntime.InferenceSession, batch: int, capacity: int) -> dict[str, npt.NDArray[Any]]:
-    """An empty cache; what is not written to must not matter, so it is large numbers rather than zeros."""
-    past = [value for value in session.get_inputs() if value.name.startswith("past_key_values.")]
+def slots(session: Session, batch: int, capacity: int) -> dict[str, npt.NDArray[Any]]:
+    """An empty cache. What is not written to must not matter, so it is no zeros."""
+    past = [value for value in session.get_inputs() if value.name.startswith(PAST)]
     return {v.name: np.full((batch, v.shape[1], capacity, v.shape[3]), 9.0, np.float32) for v in past}
 
 
-def feed(session: onnxruntime.InferenceSession, cache: dict[str, Any], **tokens: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def feed(session: Session, cache: dict[str, Any], **tokens: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The logits that follow tokens; the cache holds them then."""
     logits, *present = session.run(None, tokens | cache)
-    names = [output.name.replace("present.", "past_key_values.") for output in session.get_outputs()[1:]]
+    names = [output.name.replace(PRESENT, PAST) for output in session.get_outputs()[1:]]
     cache.update(zip(names, present, strict=True))
     return np.asarray(logits)
 
@@ -74,7 +114,7 @@ def assert_close(got: npt.NDArray[Any], expected: npt.NDArray[Any], where: str) 
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max(), err_msg=where)
 
 
-def assert_agrees_in_any_chunks(session: onnxruntime.InferenceSession, model: Any) -> None:
+def assert_agrees_in_any_chunks(session: Session, model: Any) -> None:
     """Three texts in one batch, of several lengths: padded on the right, then on from where each of them ends."""
     texts = np.random.default_rng(0).integers(1, VOCABULARY, (3, 24))
     expected = [expected_logits(model, text) for text in texts]
@@ -100,13 +140,56 @@ def assert_agrees_in_any_chunks(session: onnxruntime.InferenceSession, model: An
                 assert_close(logits[row, 0], expected[row][end - 1], f"{capacity=} {row=} {end=}")
 
 
+def assert_generates_alike(package: Path, model: Any) -> None:
+    """64 tokens, of one prompt and of three in a batch, with the weights decoded and coded."""
+    prompts = [[5, 17, 80, 3, 44, 9, 71, 2], [90], [33, 12, 60, 7]]
+    with torch.no_grad():
+        expected = [
+            model.generate(torch.tensor([prompt]), max_new_tokens=64, do_sample=False, pad_token_id=0)[0, len(prompt) :]
+            for prompt in prompts
+        ]
+    for mode in ("float32", "coded"):
+        session = load(package, mode=mode, threads=1)
+        assert generate(session, prompts, 64).tolist() == [row.tolist() for row in expected], mode
+        assert generate(session, prompts[0], 64).tolist() == [expected[0].tolist()], mode
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_agrees_with_transformers(tmp_path: Path, name: str) -> None:
-    FAMILIES[name].save(tmp_path)
-    source = export(tmp_path, None)
+    FAMILIES[name].save(tmp_path / "model")
+    source = export(tmp_path / "model", None)
     assert source.task == "text-generation"
-    stored = {weight.name for weight in source.weights if not weight.constant}
-    assert stored <= set(transformers.AutoModelForCausalLM.from_pretrained(tmp_path).state_dict())
-    session = onnxruntime.InferenceSession(filled(source).SerializeToString(), providers=["CPUExecutionProvider"])
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    assert_agrees_in_any_chunks(session, model)
+    pack(source, Recipe(step=2**-10), tmp_path / "package")
+    unpack(tmp_path / "package", tmp_path / "decoded")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "decoded", dtype=torch.float32).eval()
+    assert {weight.name for weight in source.weights if not weight.constant} <= set(model.state_dict())
+    assert_no_cache_is_copied(source.graph.graph)
+    assert_agrees_in_any_chunks(load(tmp_path / "package", threads=1), model)
+    assert_generates_alike(tmp_path / "package", model)
+
+
+def assert_no_cache_is_copied(graph: onnx.GraphProto) -> None:
+    """Between a cache and the products that read it stands nothing but transpositions, which onnxruntime fuses."""
+    reading = {output.name for output in graph.output if output.name.startswith(PRESENT)}
+    assert len(reading) == 4
+    products = 0
+    for node in graph.node:
+        if reading.intersection(node.input):
+            assert node.op_type in ("MatMul", "Transpose"), node
+            products += node.op_type == "MatMul"
+            reading.update(node.output if node.op_type == "Transpose" else ())
+    assert products == 4
+
+
+def test_the_table_of_families_is_what_is_tested() -> None:
+    rows = [line.split("|")[1:3] for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    told = {(name.strip(), model.strip().strip("`")) for name, model in rows}
+    assert {(name, family.model) for name, family in FAMILIES.items()} <= told
+
+
+def test_a_model_without_a_cache_of_keys_and_values(tmp_path: Path) -> None:
+    Family("MambaForCausalLM", "MambaConfig").save(tmp_path)
+    with pytest.raises(
+        ExportError, match=r"MambaForCausalLM takes no cache of keys and values; .* give the .onnx file"
+    ):
+        export(tmp_path, None)

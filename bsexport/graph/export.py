@@ -6,6 +6,7 @@ does not grow with the model. Weights keep the checkpoint's names and orientatio
 
 from __future__ import annotations
 
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,19 @@ def _trace(model: Any, task: str, matched: Match, directory: Path) -> Any:
         raise
     except Exception as error:  # whatever the model's code and the exporter raise
         raise ExportError(
-            f"{directory}: torch cannot export {type(model).__name__} ({architecture.first_line(error)}); "
-            "export the model to ONNX yourself and give the .onnx file"
+            f"{directory}: torch cannot export {type(model).__name__} "
+            f"({architecture.first_line(error)}{_raised_in(error, model)}); {architecture.INSTEAD}"
         ) from error
     return program.model
+
+
+def _raised_in(error: BaseException, model: Any) -> str:
+    """The innermost of the model's modules whose code led to an error; "" if that is the model itself, or none."""
+    names = {id(module): f", in {name}, a {type(module).__name__}" for name, module in model.named_modules() if name}
+    while error.__cause__ is not None:
+        error = error.__cause__
+    callers = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return next((names[id(caller)] for caller in reversed([*callers]) if id(caller) in names), "")
 
 
 def _forget_values(model: Any, matched: Match) -> None:
