@@ -16,6 +16,8 @@ from bsexport_runtime.decoder import IDS, KEPT, POSITIONS
 
 BATCH = 2
 LENGTH = 16
+TEXT_INPUTS = (IDS, POSITIONS, KEPT)
+"""By which the graph of a language model is known, beside its cache."""
 NUMPY_DTYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -73,7 +75,7 @@ def complete(session: ort.InferenceSession, feeds: Mapping[str, Any]) -> dict[st
 def _beginning(session: ort.InferenceSession, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
     """Of texts that begin with these tokens: their positions, all logits, and as many slots; {} for other graphs."""
     names = {value.name for value in session.get_inputs()}
-    if not {IDS, POSITIONS, KEPT} <= names or IDS not in feeds:
+    if not names.issuperset(TEXT_INPUTS) or IDS not in feeds:
         return {}
     batch, length = np.shape(feeds[IDS])
     places = np.tile(np.arange(length), (batch, 1))

@@ -17,10 +17,11 @@ from bsexport.errors import SourceError, VerifyError
 from bsexport.graph import rewrite
 from bsexport.graph.schema import refusal
 from bsexport.graph.skeleton import declared_weights
-from bsexport.inputs import sample_inputs
+from bsexport.inputs import TEXT_INPUTS, sample_inputs
 from bsexport.pipeline import Part, Progress, prune_part, take_part, threshold
 from bsexport.recipe import Recipe
 from bsexport.source import Source
+from bsexport.steps import disagreement
 from bsexport.unpack import read_tensor
 from bsexport_runtime.cache import PRESENT
 from bsexport_runtime.errors import PackageError
@@ -139,6 +140,7 @@ def compare(path: Path, source: Source, progress: Progress) -> Comparison:
     error, wrong = _compare_weights(package, source, progress)
     try:
         outputs, why = _compare_outputs(path, source), ""
+        wrong += _compare_steps(path, source)
     except VerifyError as failure:
         outputs, why = {}, str(failure)
     wrong += [f"output {name}: is not finite, the model's is" for name in outputs if outputs[name].deviation is None]
@@ -230,6 +232,15 @@ def _answers(session: Session, source: Source) -> dict[str, Array]:
         except Exception as error:  # onnxruntime's errors have no base class of their own
             raise VerifyError(f"the graph does not take the made-up inputs: {' '.join(str(error).split())}") from error
     return found
+
+
+def _compare_steps(path: Path, source: Source) -> list[str]:
+    """A line if a language model's answers depend on how its texts are cut."""
+    session = load(path)
+    if not {value.name for value in session.get_inputs()}.issuperset(TEXT_INPUTS):
+        return []
+    found = disagreement(session, sample_inputs(session, source.graph.graph))
+    return [] if found is None else [found]
 
 
 def deviation(name: str, got: Array, expected: Array) -> OutputDeviation:

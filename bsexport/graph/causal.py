@@ -24,6 +24,9 @@ from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
 _BY_DISTANCE = ("bloom", "mpt")
 """Model types that take no positions, since what they add to the scores follows from the slots alone (ALiBi)."""
 
+_OWN_MASKS = ("gpt_neo",)
+"""Model types that mask by tables of their own besides, in which a token's place follows from how many are given."""
+
 _PER_HEAD = ("s_aux",)
 """What some attention functions are given for each head: then the heads of a group stay apart."""
 
@@ -78,6 +81,8 @@ def _layers(model: Any, directory: Path) -> list[tuple[int, int]]:
         raise ExportError(
             f"{directory}: {name} takes no {POSITIONS}, so nothing tells it where tokens stand; {INSTEAD}"
         )
+    if model.config.model_type in _OWN_MASKS:
+        raise ExportError(f"{directory}: {name} masks by the number of tokens, not by their positions; {INSTEAD}")
     if model.get_output_embeddings() is None:
         raise ExportError(f"{directory}: {name} does not say which module makes its logits; {INSTEAD}")
     cache = DynamicCache()
