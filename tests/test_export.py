@@ -26,7 +26,7 @@ transformers = pytest.importorskip("transformers", reason="NOT TESTED: Hugging F
 
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
-from bsexport.graph.architecture import TASKS  # noqa: E402
+from bsexport.graph.architecture import SEQ2SEQ, TASKS  # noqa: E402
 from bsexport.graph.export import export  # noqa: E402
 
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 99}
@@ -43,7 +43,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "camembert": ("CamembertConfig", TEXT | {"pad_token_id": 1, "type_vocab_size": 1}),
     "vit": ("ViTConfig", TEXT | {"image_size": 24, "patch_size": 8}),
 }
-TEXT_TASKS = [task for task in TASKS if task not in ("image-classification", "text-generation")]
+TEXT_TASKS = [task for task in TASKS if task not in ("image-classification", "text-generation", *SEQ2SEQ)]
 SHAPES = [(1, 1), (1, 7), (3, 1), (4, 33)]
 
 

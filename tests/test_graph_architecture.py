@@ -169,7 +169,8 @@ def test_image_size_of_the_processor(tmp_path: Path, settings: str, expected: tu
 
 
 def test_encoder_decoder(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="bart is an encoder-decoder, which has no task here"):
+    message = "bart is an encoder-decoder, which feature-extraction has no use for; choose --task text2text-generation"
+    with pytest.raises(ExportError, match=message):
         export(bare(tmp_path, model_type="bart"), "feature-extraction")
 
 

@@ -22,6 +22,8 @@ TASKS = {
     "question-answering": "AutoModelForQuestionAnswering",
     "fill-mask": "AutoModelForMaskedLM",
     "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "translation": "AutoModelForSeq2SeqLM",
     "image-classification": "AutoModelForImageClassification",
 }
 """Pipeline task that can be packed -> the transformers class that builds a model for it."""
@@ -33,12 +35,17 @@ SUFFIXES = {
     "ForMaskedLM": "fill-mask",
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
+    "ForConditionalGeneration": "text2text-generation",
+    "MTModel": "translation",
     "ForImageClassification": "image-classification",
     "Model": "feature-extraction",
 }
-"""How a class named in config.architectures ends -> its task."""
+"""How a class named in config.architectures ends -> its task; the first that fits."""
 
-_NOT_BARE = ("DoubleHeadsModel", "MTModel")
+SEQ2SEQ = ("text2text-generation", "translation")
+"""The tasks of encoder-decoders."""
+
+_NOT_BARE = ("DoubleHeadsModel",)
 """Classes that end as a bare model's, and have a head that no task here keeps."""
 
 INSTEAD = "export the model to ONNX yourself and give the .onnx file"
@@ -51,14 +58,17 @@ _LONGEST_REASON = 200  # characters of a message that is not ours
 _BATCH, _SEQUENCE = 2, 5
 
 
-def read_config(directory: Path, trust_remote_code: bool) -> Any:
-    """The transformers configuration of a model directory, for one graph.
+def read_config(directory: Path, task: str, trust_remote_code: bool) -> Any:
+    """The transformers configuration of a model directory, for the graph or the graphs of a task.
 
-    Raises what load_config raises, and ExportError for an encoder-decoder.
+    Raises what load_config raises, and ExportError for an encoder-decoder with another task than SEQ2SEQ.
     """
     config = load_config(directory, trust_remote_code)
-    if config.is_encoder_decoder:
-        raise ExportError(f"{directory}: {config.model_type} is an encoder-decoder, which has no task here; {INSTEAD}")
+    if config.is_encoder_decoder and task not in SEQ2SEQ:
+        raise ExportError(
+            f"{directory}: {config.model_type} is an encoder-decoder, which {task} has no use for; "
+            f"choose --task {SEQ2SEQ[0]}, or {INSTEAD}"
+        )
     # One graph, one set of outputs: nothing that is optional.
     config.use_cache = config.output_hidden_states = config.output_attentions = False
     return config

@@ -75,7 +75,7 @@ def _layers(model: Any, directory: Path) -> list[tuple[int, int]]:
     from transformers import DynamicCache
 
     name = type(model).__name__
-    if (keyword := _cache_keyword(model.forward)) is None:
+    if (keyword := cache_keyword(model.forward)) is None:
         raise ExportError(f"{directory}: {name} takes no cache of keys and values; {INSTEAD}")
     if POSITIONS not in inspect.signature(model.forward).parameters and model.config.model_type not in _BY_DISTANCE:
         raise ExportError(
@@ -99,7 +99,7 @@ def _layers(model: Any, directory: Path) -> list[tuple[int, int]]:
     return [(tensor.shape[1], tensor.shape[3]) for tensor in tensors if tensor is not None]
 
 
-def _cache_keyword(forward: Callable[..., Any]) -> str | None:
+def cache_keyword(forward: Callable[..., Any]) -> str | None:
     """What the model's forward calls its cache."""
     parameters = inspect.signature(forward).parameters
     return next((name for name in ("cache", "past_key_values") if name in parameters), None)
@@ -115,18 +115,18 @@ def _forward(
     past: list[Any],
 ) -> dict[str, Any]:
     """What is traced: the model's own `forward` over a cache of slots."""
-    cache = _slots(past, position_ids)
+    cache = slots(past, position_ids)
     told = {POSITIONS: position_ids} if POSITIONS in inspect.signature(forward).parameters else {}
     # No slot is padding. Models with ALiBi count the slots by it; the others' use of it is dead code.
     told["attention_mask"] = input_ids.new_ones((past[0].shape[0], past[0].shape[2]))
-    keyword = str(_cache_keyword(forward))
-    with _kept_alone(model, logits_to_keep), _seen_by_position(position_ids, type(model).__name__), _grouped_heads():
+    keyword = str(cache_keyword(forward))
+    with kept_alone(model, logits_to_keep), seen_by_position(position_ids, type(model).__name__), _grouped_heads():
         outputs = forward(input_ids=input_ids, use_cache=True, **told, **{keyword: cache})
     tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
     return {LOGITS: outputs.logits, **dict(zip(present, tensors, strict=True))}
 
 
-def _slots(past: list[Any], positions: Any) -> Any:
+def slots(past: list[Any], positions: Any) -> Any:
     """A transformers cache of slots that hold `past`, keys and values of each layer in turn."""
     import torch
     from transformers.cache_utils import Cache, CacheLayerMixin
@@ -168,7 +168,7 @@ def _slots(past: list[Any], positions: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _kept_alone(model: Any, kept: Any) -> Iterator[None]:
+def kept_alone(model: Any, kept: Any) -> Iterator[None]:
     """In here, the module that makes the logits is given only the states that are kept."""
     import torch
 
@@ -184,7 +184,7 @@ def _kept_alone(model: Any, kept: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _seen_by_position(positions: Any, name: str) -> Iterator[None]:
+def seen_by_position(positions: Any, name: str) -> Iterator[None]:
     """In here, masks say which slots the tokens at `positions` see: bool functions of the model, turned into numbers.
 
     Raises ExportError at the end if the model has asked for none.

@@ -7,6 +7,7 @@ does not grow with the model. Weights keep the checkpoint's names and orientatio
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,26 @@ from onnx import helper, numpy_helper
 from bsexport.checkpoint import Checkpoint, Stored, locate
 from bsexport.errors import BsexportError, ExportError
 from bsexport.graph import architecture
+from bsexport.graph.architecture import Traced
 from bsexport.graph.causal import over_slots
 from bsexport.graph.clean import clean, fits_blob, is_weight
 from bsexport.graph.heads import is_head
 from bsexport.graph.match import Match, match
 from bsexport.graph.rewrite import inline_constants
+from bsexport.graph.seq2seq import decoder, encoder
 from bsexport.graph.skeleton import declare, declared_weights
 from bsexport.quiet import quiet
 from bsexport.source import Source, Weight, default_name
 
 OPSET = 20
 """The first operator set with Gelu as one operator."""
+
+_GRAPHS: dict[str, tuple[Callable[[Any, Path], Traced], ...]] = {
+    "text-generation": (over_slots,),
+    **dict.fromkeys(architecture.SEQ2SEQ, (decoder, encoder)),
+}
+"""What is traced of a model for a task, if not the model as it is: of an encoder-decoder two graphs, the encoder's
+last."""
 
 
 def export(directory: str | Path, task: str | None, *, trust_remote_code: bool = False) -> Source:
@@ -38,7 +48,8 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
     task: one of `architecture.TASKS`, or None for that of config.json.
     Inputs and outputs are named as the model's own: input_ids, attention_mask and where there are several token types
     token_type_ids, all int64 [batch, sequence]; pixel_values float32 [batch, channels, height, width]; logits,
-    start_logits, end_logits, last_hidden_state, pooler_output, float32.
+    start_logits, end_logits, last_hidden_state, pooler_output, float32. Those of language models are told in
+    graph/causal.py and, of the two graphs of an encoder-decoder, in graph/seq2seq.py.
     Raises SourceError if the folder cannot be read or does not fit the task, ExportError if torch or transformers
     cannot make a graph of the model.
     """
@@ -46,24 +57,29 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
     checkpoint = Checkpoint.open(folder)
     task = architecture.choose_task(checkpoint.config.get("architectures"), task)
     with quiet():
-        config = architecture.read_config(folder, trust_remote_code)
+        config = architecture.read_config(folder, task, trust_remote_code)
         model = architecture.build(folder, config, task, trust_remote_code)
     matched = match(model, checkpoint, task)
+    constants: dict[str, npt.NDArray[Any]] = {}
+    graphs = []
     with quiet():
-        graph, constants = _simplify(_trace(model, task, matched, folder), matched, checkpoint)
-    weights = _weights(graph, checkpoint, matched, constants)
+        for trace in _GRAPHS.get(task, (architecture.as_it_is,)):
+            graphs.append(_simplify(_trace(model, trace, matched, folder), matched, checkpoint, constants))
+    weights = _weights(graphs, checkpoint, matched, constants)
     stored = {each.name for each in matched.stored.values()}
-    inline = tuple(name for name in inline_constants(graph) if name in stored)
-    return Source(default_name(str(directory)), task, graph, weights, checkpoint.files(), inline)
+    inline = dict.fromkeys(name for graph in graphs for name in inline_constants(graph) if name in stored)
+    graph, encoder = (*graphs, None)[:2]
+    name = default_name(str(directory))
+    return Source(name, task, graph, weights, checkpoint.files(), tuple(inline), encoder)
 
 
-def _trace(model: Any, task: str, matched: Match, directory: Path) -> Any:
+def _trace(model: Any, trace: Callable[[Any, Path], Traced], matched: Match, directory: Path) -> Any:
     """The model as an onnx_ir.Model whose weights have no values. Raises ExportError."""
     import torch
 
     try:
         _forget_values(model, matched)
-        traced = (over_slots if task == "text-generation" else architecture.as_it_is)(model, directory)
+        traced = trace(model, directory)
         with torch.no_grad():
             program = torch.onnx.export(
                 traced.module,
@@ -123,10 +139,11 @@ def _output_names(program: Any) -> list[str]:
 
 
 def _simplify(
-    model: Any, matched: Match, checkpoint: Checkpoint
-) -> tuple[onnx.ModelProto, dict[str, npt.NDArray[Any]]]:
-    """The cleaned graph with its weights declared but empty, and the large constants of the model's own by name.
+    model: Any, matched: Match, checkpoint: Checkpoint, constants: dict[str, npt.NDArray[Any]]
+) -> onnx.ModelProto:
+    """The cleaned graph with its weights declared but empty.
 
+    constants: large ones of the model's own code, by name; those of this graph are added, unless they are there.
     Weights are inputs of the graph while the optimiser runs, so that it can neither fold nor merge them. Those that no
     blob can hold, such as a scalar, are read and stay in the graph.
     """
@@ -137,13 +154,14 @@ def _simplify(
     for name, value in weights.items():
         model.graph.inputs.remove(value)
         _rename(model.graph, value, name)
-    constants = _take_constants(model.graph)
+    taken = _take_constants(model.graph, constants)
     proto = ir.to_proto(model)
     for name in weights:
         proto.graph.initializer.append(_initializer(checkpoint, name))
-    for name, array in constants.items():
+    for name in taken:
+        array = constants[name]
         proto.graph.initializer.append(declare(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
-    return clean(proto), constants
+    return clean(proto)
 
 
 def _initializer(checkpoint: Checkpoint, name: str) -> onnx.TensorProto:
@@ -179,21 +197,40 @@ def _rename(graph: Any, weight: Any, name: str) -> None:
     weight.name = name
 
 
-def _take_constants(graph: Any) -> dict[str, npt.NDArray[Any]]:
-    """Take the constants out of the graph that are too large to stay inline, such as sinusoidal position tables."""
-    taken = {}
+def _take_constants(graph: Any, constants: dict[str, npt.NDArray[Any]]) -> list[str]:
+    """Take the constants out of the graph that are too large to stay inline, such as sinusoidal position tables.
+
+    They are added to `constants`, unless equal ones are there. Returns the names under which they stand there.
+    """
+    taken: dict[str, Any] = {}
     for name, value in list(graph.initializers.items()):
-        if is_weight(value.dtype.value, tuple(value.shape)):
-            taken[name] = value.const_value.numpy()
-            del graph.initializers[name]
-    return taken
+        if not is_weight(value.dtype.value, tuple(value.shape)):
+            continue
+        array = value.const_value.numpy()
+        known = next((other for other, there in constants.items() if _equal(array, there)), None)
+        own = known or (f"{name}.{len(constants)}" if name in constants else name)
+        constants.setdefault(own, array)
+        del graph.initializers[name]
+        if own in taken:
+            value.replace_all_uses_with(taken[own])
+        else:
+            taken[own] = value
+            _rename(graph, value, own)
+    return list(taken)
+
+
+def _equal(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    return (one.shape, one.dtype, one.tobytes()) == (other.shape, other.dtype, other.tobytes())
 
 
 def _weights(
-    graph: onnx.ModelProto, checkpoint: Checkpoint, matched: Match, constants: dict[str, npt.NDArray[Any]]
+    graphs: Sequence[onnx.ModelProto],
+    checkpoint: Checkpoint,
+    matched: Match,
+    constants: dict[str, npt.NDArray[Any]],
 ) -> tuple[Weight, ...]:
-    """The tensors that the graph uses: the checkpoint's, in the order in which they are stored, then constants."""
-    used = {tensor.name for tensor in declared_weights(graph)}
+    """The tensors that the graphs use: the checkpoint's, in the order in which they are stored, then constants."""
+    used = {tensor.name for graph in graphs for tensor in declared_weights(graph)}
     weights = []
     for name, stored in checkpoint.tensors.items():
         if name in used and name not in constants:  # old checkpoints hold position ids that the model now makes itself

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ def match(model: Any, checkpoint: Checkpoint, task: str) -> Match:
     """The checkpoint's tensor for every tensor of `model`; integer buffers are filled, all else stays unread.
 
     A feature extractor loses its pooler if the checkpoint holds none of it, with a warning in the log.
+    What the checkpoint need not hold, and does not, stays the model's own, with values.
     Raises SourceError if tensors are missing or of another shape or kind, ExportError if they need conversion.
     """
     present = found(model, checkpoint)
@@ -47,7 +49,7 @@ def match(model: Any, checkpoint: Checkpoint, task: str) -> Match:
             _fill(checkpoint, state, names, present)
         elif holders := {name: present[name] for name in names if name in present}:
             _share(checkpoint, names, holders, stored, ties)
-        else:
+        elif not _make(model, names[0]):
             missing.append(names[0])
     if missing:
         raise SourceError(
@@ -144,6 +146,27 @@ def _fill(checkpoint: Checkpoint, state: dict[str, Any], names: list[str], prese
     for name in names:
         if name in present:
             state[name].copy_(torch.from_numpy(checkpoint.read(present[name].name)))
+
+
+def _make(model: Any, name: str) -> bool:
+    """Whether the model's code makes the values of a tensor that checkpoints need not hold, such as sines of positions.
+
+    They then stand in the model.
+    """
+    import torch
+
+    patterns = getattr(model, "_keys_to_ignore_on_load_missing", None) or ()
+    if not any(re.search(pattern, name) for pattern in patterns):
+        return False
+    prefix, _, member = name.rpartition(".")
+    module = model.get_submodule(prefix)
+    if member in module._parameters:  # without values yet; buffers have theirs
+        module._parameters[member] = torch.nn.Parameter(
+            torch.full(module._parameters[member].shape, torch.nan), requires_grad=False
+        )
+        with torch.no_grad():
+            model._init_weights(module)
+    return bool(getattr(module, member).isfinite().all())
 
 
 def _some(names: list[str]) -> str:

@@ -26,17 +26,10 @@ TASKS: dict[str, type[Task]] = {
 }
 """By the pipeline's name."""
 
-AUTO_CLASSES = {
-    **architecture.TASKS,
-    Translation.name: "AutoModelForSeq2SeqLM",
-}
+AUTO_CLASSES = architecture.TASKS
 """Pipeline's name -> the transformers class that builds a model for it."""
 
-_SUFFIXES = {
-    "ForConditionalGeneration": Translation.name,
-    "MTModel": Translation.name,
-    **architecture.SUFFIXES,
-}
+_SUFFIXES = architecture.SUFFIXES | {"ForConditionalGeneration": Translation.name}
 """How a class named in config.architectures ends -> its task; the first that fits."""
 
 

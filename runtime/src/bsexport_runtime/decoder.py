@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,16 +36,28 @@ def vocabulary_of(session: ort.InferenceSession) -> int:
     return size
 
 
+def padded(rows: Sequence[Tokens]) -> Tokens:
+    """Rows of any lengths in one array, int64 [batch, longest], with zeros on the right."""
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for place, row in zip(ids, rows, strict=True):
+        place[: len(row)] = row
+    return ids
+
+
 class Decoder:
     """A language model in the middle of a batch of texts: it is given their tokens, and tells what may follow.
 
     session: of a language model. batch: how many texts. token: the run that a step makes.
+    given: what else the graph takes, the same for every token, by the names of its inputs: what an encoder gave.
     """
 
-    def __init__(self, session: ort.InferenceSession, batch: int) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, batch: int, given: Mapping[str, ort.OrtValue] | None = None
+    ) -> None:
         self._session = session
+        self._given = given or {}
         self._cache = Cache(session, batch, 1)
-        self.token = Call(session, self._cache, 1)
+        self.token = Call(session, self._cache, 1, self._given)
 
     def prefill(self, prompts: Sequence[Tokens], chunk: int) -> Logits:
         """The logits [batch, vocabulary] that follow each prompt, which the cache then holds.
@@ -54,15 +66,13 @@ class Decoder:
         follow before attention can see it.
         """
         lengths = np.array([len(prompt) for prompt in prompts])
-        longest = int(lengths.max())
-        ids = np.zeros((len(prompts), longest), np.int64)
-        for row, prompt in zip(ids, prompts, strict=True):
-            row[: len(prompt)] = prompt
+        ids = padded(prompts)
+        longest = ids.shape[1]
         self._cache.reserve(longest)
         found = np.empty_like(self.token.logits[:, 0])
         for start in range(0, longest, chunk):
             part = ids[:, start : start + chunk]
-            call = Call(self._session, self._cache, part.shape[1])
+            call = Call(self._session, self._cache, part.shape[1], self._given)
             call.ids[:] = part
             call.positions[:] = np.arange(start, start + part.shape[1])
             last = lengths - 1 - start
@@ -93,7 +103,9 @@ class Call:
     logits: float32 [batch, 1, vocabulary], what the last run gave. binding: all of them, and the cache.
     """
 
-    def __init__(self, session: ort.InferenceSession, cache: Cache, width: int) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, cache: Cache, width: int, given: Mapping[str, ort.OrtValue]
+    ) -> None:
         self._session, self._cache = session, cache
         self.ids, self.positions = (np.zeros((cache.batch, width), np.int64) for _ in range(2))
         self.kept = np.zeros((cache.batch, 1), np.int64)
@@ -101,6 +113,8 @@ class Call:
         self.binding = session.io_binding()
         for name, array in ((IDS, self.ids), (POSITIONS, self.positions), (KEPT, self.kept)):
             self.binding.bind_ortvalue_input(name, _value(array))
+        for name, value in given.items():
+            self.binding.bind_ortvalue_input(name, value)
         self.binding.bind_ortvalue_output(LOGITS, _value(self.logits))
         self.bind_cache()
 

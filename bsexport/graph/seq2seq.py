@@ -1,0 +1,295 @@
+"""Encoder-decoders: the encoder's graph, and the decoder's over a cache of slots, of one model.
+
+What a decoder's layers project from the encoder's states to attend to stays the same for a whole text, so that the
+encoder's graph ends in those keys and values, and the decoder's begins with them.
+
+As with causal models (graph/causal.py), the model's own code is traced. Where it counts positions along a row, in
+tables of positions and in relative biases, it is told those of the tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bsexport.errors import ExportError
+from bsexport.graph.architecture import INSTEAD, Traced
+from bsexport.graph.causal import cache_keyword, kept_alone, seen_by_position, slots
+from bsexport_runtime.cache import PAST, PRESENT
+from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
+from bsexport_runtime.encoder import CROSS, MASK
+
+# Sizes of the example that is traced; all stay symbolic. They differ from each other and from 0 and 1, which torch
+# would take for constants.
+_BATCH, _SEQUENCE, _LOGITS, _SLOTS, _SOURCE = 2, 5, 3, 7, 6
+
+
+def decoder(model: Any, directory: Path) -> Traced:
+    """The decoder over slots, with the example to trace it with.
+
+    Inputs: those of a causal model's graph (graph/causal.py), then attention_mask int64 [batch, source], the encoder's,
+    and cross_key_values.{i}.key and .value float32 [batch, heads, source, dims] of each layer, what the encoder's
+    graph gives. Outputs: logits float32 [batch, kept, vocabulary]; present.{i}.key and .value.
+    Requires that the parameters are fake tensors already. Raises ExportError if the model is not as expected.
+    """
+    import torch
+
+    own, cross = _layers(model, directory)
+    _check_positions(model, directory)
+    batch, sequence, kept, capacity, source = map(torch.export.Dim, ("batch", "sequence", "kept", "capacity", "source"))
+    inputs = {
+        IDS: torch.ones((_BATCH, _SEQUENCE), dtype=torch.int64),
+        POSITIONS: torch.arange(_SEQUENCE).repeat(_BATCH, 1),
+        KEPT: torch.arange(_LOGITS).repeat(_BATCH, 1),
+        "past": [torch.zeros(_BATCH, heads, _SLOTS, dims) for heads, dims in own],
+        MASK: torch.ones((_BATCH, _SOURCE), dtype=torch.int64),
+        "cross": [torch.zeros(_BATCH, heads, _SOURCE, dims) for heads, dims in cross],
+    }
+    axes = {
+        IDS: {0: batch, 1: sequence},
+        POSITIONS: {0: batch, 1: sequence},
+        KEPT: {0: batch, 1: kept},
+        "past": [{0: batch, 2: capacity}] * len(own),
+        MASK: {0: batch, 1: source},
+        "cross": [{0: batch, 2: source}] * len(cross),
+    }
+    model.forward = partial(_decode, model, _own_forward(model), _named(PRESENT, own), _buckets(model))
+    return Traced(model, inputs, axes, (IDS, POSITIONS, KEPT, *_named(PAST, own), MASK, *_named(CROSS, cross)))
+
+
+def encoder(model: Any, directory: Path) -> Traced:
+    """The encoder with the decoder's projections of its states, and the example to trace it with.
+
+    Inputs: input_ids and attention_mask int64 [batch, source]. Outputs: cross_key_values.{i}.key and .value float32
+    [batch, heads, source, dims] of each of the decoder's layers.
+    Requires and raises as `decoder`.
+    """
+    import torch
+
+    _, cross = _layers(model, directory)
+    batch, source = map(torch.export.Dim, ("batch", "source"))
+    ids = torch.ones((_BATCH, _SOURCE), dtype=torch.int64)
+    axes = {name: {0: batch, 1: source} for name in (IDS, MASK)}
+    model.forward = partial(_encode, model, _own_forward(model), _named(CROSS, cross), _buckets(model))
+    return Traced(model, {IDS: ids, MASK: ids.clone()}, axes, (IDS, MASK))
+
+
+def _named(prefix: str, layers: list[tuple[int, int]]) -> list[str]:
+    return [f"{prefix}{layer}.{member}" for layer in range(len(layers) // 2) for member in ("key", "value")]
+
+
+def _own_forward(model: Any) -> Callable[..., Any]:
+    """The forward of the model's class: the model's may be the other graph's."""
+    return partial(type(model).forward, model)
+
+
+def _layers(model: Any, directory: Path) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Heads and dimensions of each layer's keys and of its values, in turn: of the decoder's own, and of the encoder's.
+
+    Raises ExportError if the model's code puts something else into its caches.
+    """
+    import torch
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    name = type(model).__name__
+    forward = _own_forward(model)
+    if (keyword := cache_keyword(type(model).forward)) is None:
+        raise ExportError(f"{directory}: {name} takes no cache of keys and values; {INSTEAD}")
+    if model.get_output_embeddings() is None:
+        raise ExportError(f"{directory}: {name} does not say which module makes its logits; {INSTEAD}")
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    source, target = (torch.ones((_BATCH, length), dtype=torch.int64) for length in (_SOURCE, _SEQUENCE))
+    with torch.no_grad():
+        forward(input_ids=source, attention_mask=source, decoder_input_ids=target, use_cache=True, **{keyword: cache})
+    found = []
+    for part, length in ((cache.self_attention_cache, _SEQUENCE), (cache.cross_attention_cache, _SOURCE)):
+        tensors = [getattr(layer, member, None) for layer in part.layers for member in ("keys", "values")]
+        if not tensors or any(each is None or each.ndim != 4 or each.shape[2] != length for each in tensors):
+            raise ExportError(
+                f"{directory}: {name} keeps other states than keys and values of each token of source and target; "
+                + INSTEAD
+            )
+        found.append([(each.shape[1], each.shape[3]) for each in tensors if each is not None])
+    return found[0], found[1]
+
+
+def _check_positions(model: Any, directory: Path) -> None:
+    """Raise ExportError unless the decoder's tokens learn where they stand in a way that can be told to them."""
+    import torch
+
+    part = model.get_decoder()
+    if not _biased(part) and not isinstance(getattr(part, "embed_positions", None), torch.nn.Embedding):
+        raise ExportError(
+            f"{directory}: {type(part).__name__} has neither a table of positions (embed_positions) nor relative "
+            f"biases (compute_bias), so nothing tells it where tokens stand; {INSTEAD}"
+        )
+
+
+def _biased(part: Any) -> list[Any]:
+    """The attention modules that add a bias by the distance of two tokens."""
+    return [module for module in part.modules() if getattr(module, "has_relative_attention_bias", False)]
+
+
+def _decode(
+    model: Any,
+    forward: Callable[..., Any],
+    present: list[str],
+    buckets: dict[Any, Any],
+    input_ids: Any,
+    position_ids: Any,
+    logits_to_keep: Any,
+    past: list[Any],
+    attention_mask: Any,
+    cross: list[Any],
+) -> dict[str, Any]:
+    """What is traced of the decoder: the model's own `forward` after its encoder."""
+    import torch
+    from transformers import EncoderDecoderCache
+
+    own = slots(past, position_ids)
+    cache = EncoderDecoderCache(own, _projected(cross))
+    cache.is_updated = dict.fromkeys(range(len(own.layers)), True)
+    seen = torch.where(attention_mask[:, None, None, :] != 0, 0.0, torch.finfo(torch.float32).min)
+    part = model.get_decoder()
+    with (
+        kept_alone(model, logits_to_keep),
+        seen_by_position(position_ids, type(model).__name__),
+        _positions_told(part, position_ids, buckets),
+    ):
+        outputs = forward(
+            encoder_outputs=(cross[0],),  # of which only the keys and values are read, which are there already
+            attention_mask=seen,
+            decoder_input_ids=input_ids,
+            use_cache=True,
+            **{str(cache_keyword(forward)): cache},
+        )
+    tensors = [tensor for layer in own.layers for tensor in (layer.keys, layer.values)]
+    return {LOGITS: outputs.logits, **dict(zip(present, tensors, strict=True))}
+
+
+def _encode(
+    model: Any,
+    forward: Callable[..., Any],
+    names: list[str],
+    buckets: dict[Any, Any],
+    input_ids: Any,
+    attention_mask: Any,
+) -> dict[str, Any]:
+    """What is traced of the encoder: the model's own `forward` up to what the decoder projects of its states.
+
+    The decoder is given a token, all else of which is dead code.
+    """
+    from transformers import EncoderDecoderCache
+
+    own, cross = (_projected([None] * len(names)) for _ in range(2))
+    with _positions_told(model.get_encoder(), None, buckets):
+        forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=input_ids[:, :1],
+            use_cache=True,
+            **{str(cache_keyword(forward)): EncoderDecoderCache(own, cross)},
+        )
+    tensors = [tensor for layer in cross.layers for tensor in (layer.keys, layer.values)]
+    return dict(zip(names, tensors, strict=True))
+
+
+def _projected(given: list[Any]) -> Any:
+    """A transformers cache of keys and values that are there once for all: given, or kept when they are first made."""
+    from transformers.cache_utils import Cache, CacheLayerMixin
+
+    class Projected(CacheLayerMixin):  # type: ignore[misc]
+        """One layer."""
+
+        is_sliding = False
+
+        def __init__(self, keys: Any, values: Any) -> None:
+            super().__init__()
+            self.keys, self.values, self.is_initialized = keys, values, True
+
+        def lazy_initialization(self, *states: Any) -> None:
+            """There is nothing to make."""
+
+        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            self.keys, self.values = key_states, value_states
+            return key_states, value_states
+
+        def get_seq_length(self, *args: Any) -> int:
+            """As of an empty cache: nothing was there before."""
+            return 0
+
+        def get_max_length(self) -> int:
+            return -1
+
+        get_max_cache_shape = get_max_length  # its name before 5.20
+
+        def get_mask_sizes(self, query_length: int, *args: Any) -> tuple[int, int]:
+            return query_length, 0
+
+    return Cache(layers=[Projected(*pair) for pair in zip(given[::2], given[1::2], strict=True)])
+
+
+def _buckets(model: Any) -> dict[Any, Any]:
+    """For each attention module with relative biases: which of them two tokens have, by distance: int64 [2 * reach + 1]
+    from -reach to reach, beyond which it is that of the ends.
+
+    As a table, so that no logarithm that another library rounds otherwise puts a token into the next bucket.
+    """
+    return {module: _bucket_table(module) for module in _biased(model)}
+
+
+def _bucket_table(module: Any) -> Any:
+    import torch
+
+    class Number(torch.nn.Module):  # type: ignore[misc]
+        """In the place of the table of biases: the number of the bucket itself."""
+
+        def forward(self, buckets: Any) -> Any:
+            return buckets[..., None]
+
+    reach, biases = module.relative_attention_max_distance, module.relative_attention_bias
+    module.relative_attention_bias = Number()
+    try:  # of one token and those before it, then of one and those after it
+        before = module.compute_bias(reach + 1, 1, torch.device("cpu"))[0, 0, :, 0]
+        after = module.compute_bias(1, reach + 1, torch.device("cpu"))[0, 0, 0, :]
+    finally:
+        module.relative_attention_bias = biases
+    return torch.cat([before.flip(0), after[1:]])
+
+
+@contextlib.contextmanager
+def _positions_told(part: Any, positions: Any | None, buckets: dict[Any, Any]) -> Iterator[None]:
+    """In here, an encoder or a decoder takes the positions of its tokens as they are told; None: places in the row."""
+    told = {module: ("compute_bias", partial(_bias, module, buckets[module], positions)) for module in _biased(part)}
+    table = getattr(part, "embed_positions", None)
+    if table is not None and positions is not None:
+        told[table] = ("forward", partial(_embedded, table, positions))
+    for module, (name, function) in told.items():
+        setattr(module, name, function)
+    try:
+        yield
+    finally:
+        for module, (name, _) in told.items():
+            delattr(module, name)
+
+
+def _embedded(table: Any, positions: Any, *args: Any, **kwargs: Any) -> Any:
+    """The rows of a table of positions: float32 [batch, sequence, width]."""
+    import torch
+
+    return torch.nn.functional.embedding(positions + getattr(table, "offset", 0), table.weight)
+
+
+def _bias(module: Any, table: Any, positions: Any | None, queries: int, keys: int, *args: Any, **kwargs: Any) -> Any:
+    """The bias of tokens at `positions` to the first `keys` slots: float32 [batch or 1, heads, queries, keys]."""
+    import torch
+
+    if positions is None:
+        positions = torch.arange(queries)[None, :]
+    reach = table.shape[0] // 2
+    distances = torch.arange(keys)[None, None, :] - positions[:, :, None]
+    numbers = table[distances.clamp(-reach, reach) + reach]
+    return module.relative_attention_bias(numbers).permute(0, 3, 1, 2)
