@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from bsexport_runtime.decoder import Decoder, Tokens, vocabulary_of
+from bsexport_runtime.decoder import Decoder, Logits, Tokens, vocabulary_of
+from bsexport_runtime.encoder import encode
 from bsexport_runtime.errors import BsexportRuntimeError
 from bsexport_runtime.language import Language
 from bsexport_runtime.sampling import Sampler
@@ -56,8 +58,10 @@ def stream(
 ) -> Iterator[Tokens]:
     """An iterator over the tokens that follow each prompt, as they come: int64 [batch], the next one of each row.
 
-    session: of a causal language model, from bsexport_runtime.load in any mode.
+    session: of a causal language model or of an encoder-decoder, from bsexport_runtime.load in any mode.
     ids: one prompt, or a batch of prompts of any lengths: a sequence of sequences, or an array [batch, sequence].
+    Of an encoder-decoder they are the sources, such as texts to translate: what it makes of one begins with the token
+    that the package's model begins with, which is not told.
     attention_mask: for an array: 1 where a prompt is, 0 where it is padded, on whichever side.
     temperature, top_k, top_p, repetition_penalty, seed: as for `Sampler`. They mean what they mean to transformers'
     generate, but that temperature 0, the default, takes the likeliest token (do_sample=False there).
@@ -76,14 +80,21 @@ def stream(
     vocabulary = vocabulary_of(session)
     language = getattr(session, "language", None) or Language()
     prompts = _prompts(ids, attention_mask, vocabulary)
-    _check_sizes(max(map(len, prompts)), max_new_tokens, chunk, language)
+    encoder = getattr(session, "encoder", None)
+    _check_sizes(max(map(len, prompts)), max_new_tokens, chunk, language, apart=encoder is not None)
     stops = language.stop_tokens if stop_tokens is None else tuple(np.atleast_1d(stop_tokens).tolist())
     pad = next((token for token in (pad_token, language.pad_token, *stops) if token is not None), 0)
     sampler = Sampler(
         temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed
     )
+    if encoder is None:
+        language = replace(language, first_token=None, last_token=None, never_tokens=())
+        decoder = Decoder(session, len(prompts))
+    else:
+        decoder = Decoder(session, len(prompts), encode(encoder, prompts))
+        prompts = [_start(language, vocabulary)] * len(prompts)
     sampler.begin(prompts, vocabulary)
-    return _tokens(Decoder(session, len(prompts)), prompts, max_new_tokens, sampler, stops, pad, chunk)
+    return _tokens(decoder, prompts, max_new_tokens, sampler, replace(language, stop_tokens=stops), pad, chunk)
 
 
 def _tokens(
@@ -91,14 +102,20 @@ def _tokens(
     prompts: Sequence[Tokens],
     most: int,
     sampler: Sampler,
-    stops: Sequence[int],
+    language: Language,
     pad: int,
     chunk: int,
 ) -> Iterator[Tokens]:
     positions = np.array([len(prompt) for prompt in prompts])
-    ended, endings = np.zeros(len(prompts), np.bool_), np.array(stops, np.int64)
+    ended, endings = np.zeros(len(prompts), np.bool_), np.array(language.stop_tokens, np.int64)
     logits = decoder.prefill(prompts, chunk)
     for left in reversed(range(most)):
+        if language.never_tokens:
+            logits[:, language.never_tokens] = -np.inf
+        if left == most - 1:
+            _force(logits, language.first_token)
+        if left == 0:
+            _force(logits, language.last_token)
         tokens = sampler.choose(logits)
         tokens[ended] = pad
         yield tokens.copy()
@@ -107,6 +124,30 @@ def _tokens(
             return
         logits = decoder.step(tokens, positions)
         positions += 1
+
+
+def _force(logits: Logits, token: int | None) -> None:
+    """Let nothing but the token be likely, unless it is None."""
+    if token is not None:
+        logits[:] = -np.inf
+        logits[:, token] = 0
+
+
+def _start(language: Language, vocabulary: int) -> Tokens:
+    """What a decoder begins with. Raises BsexportRuntimeError if that is not told, or a token told is beyond the
+    vocabulary."""
+    if language.start_token is None:
+        raise BsexportRuntimeError(
+            "the package names no token that its decoder begins with, expected decoder_start_token_id in config.json; "
+            "pack the model again with one"
+        )
+    for token in (language.start_token, language.first_token, language.last_token, *language.never_tokens):
+        if token is not None and token >= vocabulary:
+            raise BsexportRuntimeError(
+                f"the package's config.json or generation_config.json names the token {token}, expected 0 to "
+                f"{vocabulary - 1}; pack the model again with its own"
+            )
+    return np.array([language.start_token])
 
 
 def _prompts(ids: Ids, mask: npt.NDArray[Any] | None, vocabulary: int) -> list[Tokens]:
@@ -137,11 +178,19 @@ def _prompts(ids: Ids, mask: npt.NDArray[Any] | None, vocabulary: int) -> list[T
     return [prompt.astype(np.int64) for prompt in prompts]
 
 
-def _check_sizes(longest: int, most: int, chunk: int, language: Language) -> None:
+def _check_sizes(longest: int, most: int, chunk: int, language: Language, *, apart: bool) -> None:
+    """Raise BsexportRuntimeError for sizes below 1, or beyond the model's positions. apart: of sources and of texts."""
     for name, size in (("max_new_tokens", most), ("chunk", chunk)):
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise BsexportRuntimeError(f"{name} is {size!r}, expected a number of tokens above 0")
-    if language.positions is not None and longest + most > language.positions:
+    if language.positions is None:
+        return
+    if apart and max(longest, most) > language.positions:
+        raise BsexportRuntimeError(
+            f"a source of {longest} tokens and {most} new ones: the model has {language.positions} positions for "
+            "either; ask for fewer new tokens, or shorten the source"
+        )
+    if not apart and longest + most > language.positions:
         raise BsexportRuntimeError(
             f"a prompt of {longest} tokens and {most} new ones are {longest + most}, the model has "
             f"{language.positions} positions; ask for fewer new tokens, or shorten the prompt"
