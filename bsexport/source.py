@@ -29,6 +29,8 @@ DEVICE_FILES = (
     "merges.txt",
     "spiece.model",
     "spm.model",
+    "source.spm",
+    "target.spm",
     "sentencepiece.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",

@@ -169,9 +169,9 @@ def test_image_size_of_the_processor(tmp_path: Path, settings: str, expected: tu
 
 
 def test_encoder_decoder(tmp_path: Path) -> None:
-    message = "bart is an encoder-decoder, which feature-extraction has no use for; choose --task text2text-generation"
+    message = "bart is an encoder-decoder, which fill-mask has no use for; choose --task text2text-generation"
     with pytest.raises(ExportError, match=message):
-        export(bare(tmp_path, model_type="bart"), "feature-extraction")
+        export(bare(tmp_path, model_type="bart"), "fill-mask")
 
 
 def test_quantised_model(tmp_path: Path) -> None:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bsexport.checkpoint import CONFIG, read_json
 from bsexport.errors import BsexportError, ExportError, SourceError
+
+_log = logging.getLogger(__name__)
 
 TASKS = {
     "feature-extraction": "AutoModel",
@@ -45,6 +49,9 @@ SUFFIXES = {
 SEQ2SEQ = ("text2text-generation", "translation")
 """The tasks of encoder-decoders."""
 
+ENCODER_ALONE = "feature-extraction"
+"""The task for which an encoder-decoder's encoder is taken alone."""
+
 _NOT_BARE = ("DoubleHeadsModel",)
 """Classes that end as a bare model's, and have a head that no task here keeps."""
 
@@ -61,10 +68,10 @@ _BATCH, _SEQUENCE = 2, 5
 def read_config(directory: Path, task: str, trust_remote_code: bool) -> Any:
     """The transformers configuration of a model directory, for the graph or the graphs of a task.
 
-    Raises what load_config raises, and ExportError for an encoder-decoder with another task than SEQ2SEQ.
+    Raises what load_config raises, and ExportError for a task that has no use for an encoder-decoder.
     """
     config = load_config(directory, trust_remote_code)
-    if config.is_encoder_decoder and task not in SEQ2SEQ:
+    if config.is_encoder_decoder and task not in (*SEQ2SEQ, ENCODER_ALONE):
         raise ExportError(
             f"{directory}: {config.model_type} is an encoder-decoder, which {task} has no use for; "
             f"choose --task {SEQ2SEQ[0]}, or {INSTEAD}"
@@ -160,7 +167,15 @@ def build(directory: Path, config: Any, task: str, trust_remote_code: bool) -> A
             )
     except Exception as error:  # whatever the values in config.json lead to
         raise _unusable(directory, error) from error
+    if task == ENCODER_ALONE and None not in (getattr(model, "encoder", None), getattr(model, "decoder", None)):
+        _log.warning("%s: %s is the encoder alone: the graph has its last_hidden_state", directory, task)
+        model.decoder = None
     return model.eval()
+
+
+def is_encoder_alone(model: Any) -> bool:
+    """Whether `build` took the model's decoder away."""
+    return getattr(model, "decoder", model) is None
 
 
 @contextlib.contextmanager
@@ -201,24 +216,58 @@ class Traced:
 def as_it_is(model: Any, directory: Path) -> Traced:
     """A model that is traced as it is.
 
-    Text: int64 [batch, sequence]. Images: float32 [batch, channels, height, width], only the batch symbolic.
-    Raises ExportError if the model takes neither.
+    Text: int64 [batch, sequence]. Images: float32 [batch, channels, height, width], and features of sounds
+    [batch, bins, frames], only the batch symbolic. One that takes texts and images has a batch of each.
+    Raises ExportError if the model takes something else.
     """
+    takes = inspect.signature(model.forward).parameters
+    if {"input_ids", "pixel_values"} <= takes.keys():
+        model.forward = partial(_tensors_alone, model.forward)
+        inputs, axes = _texts(["input_ids", "attention_mask"])
+        images, axes_of_images = _images(model.config.vision_config, directory, "images")
+        inputs, axes = inputs | images, axes | axes_of_images
+    elif model.main_input_name == "pixel_values":
+        inputs, axes = _images(model.config, directory, "batch")
+    elif model.main_input_name == "input_features":
+        inputs, axes = _sounds(model.config)
+    elif model.main_input_name == "input_ids":
+        # A model with a single token type does not need to be told; its tokenizer does not tell it either.
+        types = "token_type_ids" in takes and getattr(model.config, "type_vocab_size", 0) > 1
+        inputs, axes = _texts(["input_ids", "attention_mask", *["token_type_ids"] * types])
+    else:
+        known = "input_ids, pixel_values or input_features"
+        raise ExportError(f"{directory}: takes {model.main_input_name}, expected {known}; {INSTEAD}")
+    return Traced(model, inputs, axes, tuple(inputs))
+
+
+def _tensors_alone(
+    forward: Callable[..., Any], input_ids: Any, attention_mask: Any, pixel_values: Any
+) -> dict[str, Any]:
+    """The outputs of a model of several parts, without those of the parts."""
+    outputs = forward(input_ids=input_ids, attention_mask=attention_mask, pixel_values=pixel_values)
+    return {name: value for name, value in outputs.items() if not isinstance(value, dict)}
+
+
+def _texts(names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     import torch
 
-    if model.main_input_name == "pixel_values":
-        shape = (_BATCH, model.config.num_channels, *image_size(model.config, directory))
-        return Traced(model, {"pixel_values": torch.zeros(shape)}, {"pixel_values": {0: "batch"}}, ("pixel_values",))
-    if model.main_input_name != "input_ids":
-        raise ExportError(f"{directory}: takes {model.main_input_name}, expected input_ids or pixel_values; {INSTEAD}")
-    names = ["input_ids", "attention_mask"]
-    # A model with a single token type does not need to be told; its tokenizer does not tell it either.
-    takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
-    if takes_types and getattr(model.config, "type_vocab_size", 0) > 1:
-        names.append("token_type_ids")
     ids = torch.ones((_BATCH, _SEQUENCE), dtype=torch.int64)
-    axes = {name: {0: "batch", 1: "sequence"} for name in names}
-    return Traced(model, {name: ids.clone() for name in names}, axes, tuple(names))
+    return {name: ids.clone() for name in names}, {name: {0: "batch", 1: "sequence"} for name in names}
+
+
+def _images(config: Any, directory: Path, batch: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    import torch
+
+    pixels = torch.zeros((_BATCH, config.num_channels, *image_size(config, directory)))
+    return {"pixel_values": pixels}, {"pixel_values": {0: batch}}
+
+
+def _sounds(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of a Whisper: as many frames as its table of positions is for, of which it takes every second one."""
+    import torch
+
+    features = torch.zeros((_BATCH, config.num_mel_bins, 2 * config.max_source_positions))
+    return {"input_features": features}, {"input_features": {0: "batch"}}
 
 
 def image_size(config: Any, directory: Path) -> tuple[int, int]:

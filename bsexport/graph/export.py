@@ -25,20 +25,13 @@ from bsexport.graph.clean import clean, fits_blob, is_weight
 from bsexport.graph.heads import is_head
 from bsexport.graph.match import Match, match
 from bsexport.graph.rewrite import inline_constants
-from bsexport.graph.seq2seq import decoder, encoder
+from bsexport.graph.seq2seq import decoder, encoder, encoder_alone
 from bsexport.graph.skeleton import declare, declared_weights
 from bsexport.quiet import quiet
 from bsexport.source import Source, Weight, default_name
 
 OPSET = 20
 """The first operator set with Gelu as one operator."""
-
-_GRAPHS: dict[str, tuple[Callable[[Any, Path], Traced], ...]] = {
-    "text-generation": (over_slots,),
-    **dict.fromkeys(architecture.SEQ2SEQ, (decoder, encoder)),
-}
-"""What is traced of a model for a task, if not the model as it is: of an encoder-decoder two graphs, the encoder's
-last."""
 
 
 def export(directory: str | Path, task: str | None, *, trust_remote_code: bool = False) -> Source:
@@ -63,7 +56,7 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
     constants: dict[str, npt.NDArray[Any]] = {}
     graphs = []
     with quiet():
-        for trace in _GRAPHS.get(task, (architecture.as_it_is,)):
+        for trace in _traces(model, task):
             graphs.append(_simplify(_trace(model, trace, matched, folder), matched, checkpoint, constants))
     weights = _weights(graphs, checkpoint, matched, constants)
     stored = {each.name for each in matched.stored.values()}
@@ -71,6 +64,15 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
     graph, encoder = (*graphs, None)[:2]
     name = default_name(str(directory))
     return Source(name, task, graph, weights, checkpoint.files(), tuple(inline), encoder)
+
+
+def _traces(model: Any, task: str) -> tuple[Callable[[Any, Path], Traced], ...]:
+    """What makes the graphs of a model for a task: one, or of an encoder-decoder the decoder's and the encoder's."""
+    if task in architecture.SEQ2SEQ:
+        return decoder, encoder
+    if task == "text-generation":
+        return (over_slots,)
+    return (encoder_alone if architecture.is_encoder_alone(model) else architecture.as_it_is,)
 
 
 def _trace(model: Any, trace: Callable[[Any, Path], Traced], matched: Match, directory: Path) -> Any:

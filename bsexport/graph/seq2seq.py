@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bsexport.errors import ExportError
-from bsexport.graph.architecture import INSTEAD, Traced
+from bsexport.graph.architecture import INSTEAD, Traced, as_it_is
 from bsexport.graph.causal import cache_keyword, kept_alone, seen_by_position, slots
 from bsexport_runtime.cache import PAST, PRESENT
 from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
@@ -75,6 +75,18 @@ def encoder(model: Any, directory: Path) -> Traced:
     axes = {name: {0: batch, 1: source} for name in (IDS, MASK)}
     model.forward = partial(_encode, model, _own_forward(model), _named(CROSS, cross), _buckets(model))
     return Traced(model, {IDS: ids, MASK: ids.clone()}, axes, (IDS, MASK))
+
+
+def encoder_alone(model: Any, directory: Path) -> Traced:
+    """The encoder of a model whose decoder has been taken away: what it takes, and its last_hidden_state.
+
+    Raises ExportError if it takes something else than architecture.as_it_is knows.
+    """
+    part = model.get_encoder()
+    for module, (name, function) in _told(part, None, _buckets(part)).items():
+        setattr(module, name, function)
+    model.forward, model.main_input_name = part.forward, part.main_input_name
+    return as_it_is(model, directory)
 
 
 def _named(prefix: str, layers: list[tuple[int, int]]) -> list[str]:
@@ -263,10 +275,7 @@ def _bucket_table(module: Any) -> Any:
 @contextlib.contextmanager
 def _positions_told(part: Any, positions: Any | None, buckets: dict[Any, Any]) -> Iterator[None]:
     """In here, an encoder or a decoder takes the positions of its tokens as they are told; None: places in the row."""
-    told = {module: ("compute_bias", partial(_bias, module, buckets[module], positions)) for module in _biased(part)}
-    table = getattr(part, "embed_positions", None)
-    if table is not None and positions is not None:
-        told[table] = ("forward", partial(_embedded, table, positions))
+    told = _told(part, positions, buckets)
     for module, (name, function) in told.items():
         setattr(module, name, function)
     try:
@@ -274,6 +283,17 @@ def _positions_told(part: Any, positions: Any | None, buckets: dict[Any, Any]) -
     finally:
         for module, (name, _) in told.items():
             delattr(module, name)
+
+
+def _told(part: Any, positions: Any | None, buckets: dict[Any, Any]) -> dict[Any, tuple[str, Callable[..., Any]]]:
+    """Modules of an encoder or a decoder whose method of that name is to be replaced."""
+    told: dict[Any, tuple[str, Callable[..., Any]]] = {
+        module: ("compute_bias", partial(_bias, module, buckets[module], positions)) for module in _biased(part)
+    }
+    table = getattr(part, "embed_positions", None)
+    if table is not None and positions is not None:
+        told[table] = ("forward", partial(_embedded, table, positions))
+    return told
 
 
 def _embedded(table: Any, positions: Any, *args: Any, **kwargs: Any) -> Any:
