@@ -49,7 +49,7 @@ def run_prompt(
     options: Mapping[str, Any],
     show: Callable[[str], None] = lambda text: None,
 ) -> Generated:
-    """Generate what follows the prompt, with the tokenizer that the package carries.
+    """Generate what follows the prompt, or what an encoder-decoder makes of it, with the tokenizer of the package.
 
     mode: of bsexport_runtime.load. options: of bsexport_runtime.stream. show: is given the new text as it comes.
     Raises SourceError if the package has no tokenizer, and what the runtime raises.
@@ -61,7 +61,7 @@ def run_prompt(
     def decode(tokens: Any) -> str:
         return str(tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    answer = TextStream(decode, ids)
+    answer = TextStream(decode, ids if session.encoder is None else ())
     tokens: list[int] = []
     parts: list[str] = []
     start = first = last = time.perf_counter()

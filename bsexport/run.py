@@ -17,7 +17,7 @@ from bsexport.evaluate.likeness import mean_states
 from bsexport.inputs import complete
 from bsexport.quiet import quiet
 from bsexport_runtime.cache import PRESENT
-from bsexport_runtime.package import Package
+from bsexport_runtime.package import ENCODER, Package
 from bsexport_runtime.session import Session, load
 
 Array = npt.NDArray[Any]
@@ -30,6 +30,11 @@ TOKENIZER_FILES = frozenset(
     | {"sentencepiece.model", "sentencepiece.bpe.model"}
 )
 PROCESSOR_FILES = frozenset({"preprocessor_config.json", "processor_config.json"})
+
+
+def is_encoder_decoder(path: Path) -> bool:
+    """Whether a package makes another text of a text: see generation.run_prompt."""
+    return ENCODER in Package(path).graphs
 
 
 def run_text(path: Path, text: str, context: str | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from bsexport.cli.options import echo_json, json_option, mode_option, package_ar
 
 @click.command()
 @package_argument
-@click.option("--text", help="Text to run the model on.")
+@click.option("--text", help="Text to run the model on; an encoder-decoder makes another text of it.")
 @click.option(
     "--context", metavar="TEXT", help="For question answering: the passage that the question --text is about."
 )
@@ -51,19 +51,24 @@ def run(
 ) -> None:
     """Run PACKAGE on one text or image, or have it go on with a text.
 
-    With --text or --image it prints labels, tokens, an answer, fills or a summary of the embedding. With --prompt it
-    prints new text as it comes, and then on stderr how fast; the options after it are for that. It takes the tokenizer
-    or image processor that the model's folder had. Examples:
+    With --text or --image it prints labels, tokens, an answer, fills or a summary of the embedding. With --prompt, and
+    with --text for an encoder-decoder, it prints new text as it comes, and then on stderr how fast; the options after
+    --prompt are for that. It takes the tokenizer or image processor that the model's folder had. Examples:
 
     \b
         bsexport run my-model-bsx --text "A fine film."
         bsexport run my-vit-bsx --image cat.png --json
         bsexport run my-gpt2-bsx --prompt "Once upon a time" --temperature 0.8 --top-p 0.95
+        bsexport run my-marian-bsx --text "A fine film."
     """
     if [text, image, prompt].count(None) != 2:
         raise click.UsageError("give one of --text, --image and --prompt")
     if context is not None and text is None:
         raise click.UsageError("--context goes with --text")
+    from bsexport.run import is_encoder_decoder, run_image, run_text, to_text
+
+    if text is not None and context is None and is_encoder_decoder(package):
+        prompt = text
     given = click.get_current_context().get_parameter_source
     for name in options:
         if prompt is None and given(name) is click.core.ParameterSource.COMMANDLINE:
@@ -71,8 +76,6 @@ def run(
     if prompt is not None:
         _go_on(package, prompt, as_json, **options)
         return
-    from bsexport.run import run_image, run_text, to_text
-
     answer = run_image(package, image) if image is not None else run_text(package, text or "", context)
     if as_json:
         echo_json(answer)
