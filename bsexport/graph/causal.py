@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,18 @@ from bsexport.errors import ExportError
 from bsexport.graph.architecture import INSTEAD, Traced
 from bsexport_runtime.cache import PAST, PRESENT
 from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
+
+_log = logging.getLogger(__name__)
+
+CHECKED = frozenset(
+    """
+    BloomForCausalLM CodeGenForCausalLM FalconForCausalLM GPT2LMHeadModel GPTJForCausalLM GPTNeoXForCausalLM
+    Gemma2ForCausalLM Gemma3ForCausalLM GemmaForCausalLM GraniteForCausalLM LlamaForCausalLM MistralForCausalLM
+    MptForCausalLM OPTForCausalLM Olmo2ForCausalLM Olmo3ForCausalLM OlmoForCausalLM Phi3ForCausalLM PhiForCausalLM
+    Qwen2ForCausalLM Qwen3ForCausalLM SmolLM3ForCausalLM StableLmForCausalLM
+    """.split()
+)
+"""The classes of docs/models.md: those that tests hold against transformers."""
 
 _BY_DISTANCE = ("bloom", "mpt")
 """Model types that take no positions, since what they add to the scores follows from the slots alone (ALiBi)."""
@@ -33,6 +46,16 @@ _PER_HEAD = ("s_aux",)
 # Sizes of the example that is traced; all stay symbolic. They differ from each other and from 0 and 1, which torch
 # would take for constants.
 _BATCH, _SEQUENCE, _LOGITS, _SLOTS = 2, 5, 3, 7
+
+
+def tell_if_unchecked(model: Any, directory: Path) -> None:
+    """Warn in the log of a model that goes the same way as others, without a test that it arrives."""
+    name = type(model).__name__
+    if name not in CHECKED:
+        _log.warning(
+            f"{name} is none of the classes that were checked (docs/models.md); when it is packed, run "
+            f"bsexport verify PACKAGE --against {directory}"
+        )
 
 
 def over_slots(model: Any, directory: Path) -> Traced:
