@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hf_models import torch, transformers
 from safetensors.numpy import load_file
 
 from bsexport.errors import ExportError
-from bsexport.graph.causal import CHECKED
+from bsexport.graph.causal import CHECKED, tell_if_unchecked
 from bsexport.graph.export import export
 from bsexport.pipeline import pack
 from bsexport.recipe import Recipe
@@ -167,6 +168,25 @@ def test_models_that_no_cache_of_slots_suits(
     assert message.startswith(f"{tmp_path}: {reason}")
     assert message.endswith("; export the model to ONNX yourself and give the .onnx file")
     assert "\n" not in message
+
+
+def test_sums_in_a_type_that_onnxruntime_lacks(tmp_path: Path) -> None:
+    """Falcon's ALiBi; without that it is in the second table."""
+    Family("FalconForCausalLM", "FalconConfig", {"alibi": True, "multi_query": False}).save(tmp_path)
+    with pytest.raises(
+        ExportError, match="FalconForCausalLM computes Mul in bfloat16, whatever its weights are, which "
+    ):
+        export(tmp_path, None)
+
+
+def test_a_model_outside_the_tables_is_packed_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="bsexport"):
+        for model, folder in ((transformers.CTRLLMHeadModel, "models/ctrl"), (transformers.LlamaForCausalLM, "llama")):
+            tell_if_unchecked(object.__new__(model), folder)
+    assert [record.getMessage() for record in caplog.records] == [
+        "CTRLLMHeadModel is none of the classes that were checked (docs/models.md); when it is packed, run "
+        "bsexport verify PACKAGE --against models/ctrl"
+    ]
 
 
 def test_code_that_cannot_be_traced_is_named_with_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,12 +25,13 @@ from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
 _log = logging.getLogger(__name__)
 
 CHECKED = frozenset(
-    """
-    BloomForCausalLM CodeGenForCausalLM FalconForCausalLM GPT2LMHeadModel GPTJForCausalLM GPTNeoXForCausalLM
-    Gemma2ForCausalLM Gemma3ForCausalLM GemmaForCausalLM GraniteForCausalLM LlamaForCausalLM MistralForCausalLM
-    MptForCausalLM OPTForCausalLM Olmo2ForCausalLM Olmo3ForCausalLM OlmoForCausalLM Phi3ForCausalLM PhiForCausalLM
-    Qwen2ForCausalLM Qwen3ForCausalLM SmolLM3ForCausalLM StableLmForCausalLM
-    """.split()
+    {
+        *("BloomForCausalLM", "CodeGenForCausalLM", "FalconForCausalLM", "GPT2LMHeadModel", "GPTJForCausalLM"),
+        *("GPTNeoXForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "GraniteForCausalLM"),
+        *("LlamaForCausalLM", "MistralForCausalLM", "MptForCausalLM", "OPTForCausalLM", "Olmo2ForCausalLM"),
+        *("Olmo3ForCausalLM", "OlmoForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "Qwen2ForCausalLM"),
+        *("Qwen3ForCausalLM", "SmolLM3ForCausalLM", "StableLmForCausalLM"),
+    }
 )
 """The classes of docs/models.md: those that tests hold against transformers."""
 
@@ -48,7 +49,7 @@ _PER_HEAD = ("s_aux",)
 _BATCH, _SEQUENCE, _LOGITS, _SLOTS = 2, 5, 3, 7
 
 
-def tell_if_unchecked(model: Any, directory: Path) -> None:
+def tell_if_unchecked(model: Any, directory: str | Path) -> None:
     """Warn in the log of a model that goes the same way as others, without a test that it arrives."""
     name = type(model).__name__
     if name not in CHECKED:

@@ -20,7 +20,7 @@ from bsexport.checkpoint import Checkpoint, Stored, locate
 from bsexport.errors import BsexportError, ExportError
 from bsexport.graph import architecture
 from bsexport.graph.architecture import Traced
-from bsexport.graph.causal import over_slots
+from bsexport.graph.causal import over_slots, tell_if_unchecked
 from bsexport.graph.clean import clean, fits_blob, is_weight
 from bsexport.graph.heads import is_head
 from bsexport.graph.match import Match, match
@@ -53,6 +53,8 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
         config = architecture.read_config(folder, task, trust_remote_code)
         model = architecture.build(folder, config, task, trust_remote_code)
     matched = match(model, checkpoint, task)
+    if task == "text-generation":
+        tell_if_unchecked(model, directory)
     constants: dict[str, npt.NDArray[Any]] = {}
     graphs = []
     with quiet():
@@ -95,6 +97,7 @@ def _trace(model: Any, trace: Callable[[Any, Path], Traced], matched: Match, dir
             )
         for value, name in zip(program.model.graph.outputs, _output_names(program.exported_program), strict=True):
             value.name = name
+        _check_types(program.model.graph, type(model).__name__, directory)
     except BsexportError:
         raise
     except Exception as error:  # whatever the model's code and the exporter raise
@@ -103,6 +106,18 @@ def _trace(model: Any, trace: Callable[[Any, Path], Traced], matched: Match, dir
             f"({architecture.first_line(error)}{_raised_in(error, model)}); {architecture.INSTEAD}"
         ) from error
     return program.model
+
+
+def _check_types(graph: Any, name: str, directory: Path) -> None:
+    """Raise ExportError for what onnxruntime cannot compute: it would refuse the graph when it is loaded."""
+    from onnxscript import ir
+
+    for node in graph:
+        if node.op_type != "Cast" and any(value.dtype == ir.DataType.BFLOAT16 for value in node.outputs):
+            raise ExportError(
+                f"{directory}: {name} computes {node.op_type} in bfloat16, whatever its weights are, which onnxruntime "
+                f"does not on a CPU; {architecture.INSTEAD}"
+            )
 
 
 def _raised_in(error: BaseException, model: Any) -> str:
