@@ -164,9 +164,7 @@ def report(found: list[Subject], rounds: int, threads: int) -> str:
             each.run(threads)
     header = ["", "files, MB", "peak MiB, private", "pages of files, MiB", "prompt, tokens/s", "text, tokens/s"]
     lines = ["| bar | goal | measured | |", "|---|---|---|---|", *(bar.line for bar in bars(found))]
-    without = llama_cpp.missing()
-    absent = [] if without is None else ["", f"llama.cpp was not measured: {without}"]
-    return "\n".join([*lines, "", results.table(header, list(rows(found))), *absent])
+    return "\n".join([*lines, "", results.table(header, list(rows(found)))])
 
 
 def _bytes(package: Path) -> int:
@@ -188,6 +186,8 @@ def main() -> None:
         folder = options.work or Path(temporary)
         folder.mkdir(exist_ok=True)
         text = report(list(subjects(folder)), options.rounds, options.threads)
+    if (without := llama_cpp.missing()) is not None:
+        text += f"\n\nllama.cpp was not measured: {without}"
     print(text)
     if not options.dry_run:
         results.write("generation", f"python -m tests.bench.generation --rounds {options.rounds}", text)

@@ -58,6 +58,7 @@ class Decoder:
         self._given = given or {}
         self._cache = Cache(session, batch, 1)
         self.token = Call(session, self._cache, 1, self._given)
+        self._end = 0  # the slot that the next token of the longest text is written to
 
     def prefill(self, prompts: Sequence[Tokens], chunk: int) -> Logits:
         """The logits [batch, vocabulary] that follow each prompt, which the cache then holds.
@@ -81,18 +82,18 @@ class Decoder:
             call.run()
             found[ends] = call.logits[ends, 0]
         self.token.bind_cache()
+        self.token.positions[:, 0] = lengths
+        self._end = longest
         return found
 
-    def step(self, tokens: Tokens, positions: Tokens) -> Logits:
-        """The logits [batch, vocabulary] after one more token of each text, at its position.
-
-        They are overwritten by the next step.
-        """
-        if self._cache.reserve(int(positions.max()) + 1):
+    def step(self, tokens: Tokens) -> Logits:
+        """The logits [batch, vocabulary] after one more token of each text. They are overwritten by the next step."""
+        if self._cache.reserve(self._end + 1):
             self.token.bind_cache()
         self.token.ids[:, 0] = tokens
-        self.token.positions[:, 0] = positions
         self.token.run()
+        self.token.positions += 1
+        self._end += 1
         return self.token.logits[:, 0]
 
 

@@ -106,8 +106,7 @@ def _tokens(
     pad: int,
     chunk: int,
 ) -> Iterator[Tokens]:
-    positions = np.array([len(prompt) for prompt in prompts])
-    ended, endings = np.zeros(len(prompts), np.bool_), np.array(language.stop_tokens, np.int64)
+    ended: set[int] = set()  # rows
     logits = decoder.prefill(prompts, chunk)
     for left in reversed(range(most)):
         if language.never_tokens:
@@ -117,13 +116,13 @@ def _tokens(
         if left == 0:
             _force(logits, language.last_token)
         tokens = sampler.choose(logits)
-        tokens[ended] = pad
+        for row in ended:
+            tokens[row] = pad
         yield tokens.copy()
-        ended |= (tokens[:, None] == endings).any(1)
-        if not left or ended.all():
+        ended.update(row for row, token in enumerate(tokens.tolist()) if token in language.stop_tokens)
+        if not left or len(ended) == len(prompts):
             return
-        logits = decoder.step(tokens, positions)
-        positions += 1
+        logits = decoder.step(tokens)
 
 
 def _force(logits: Logits, token: int | None) -> None:
