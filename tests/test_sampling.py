@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,15 @@ from bsexport_runtime.sampling import Sampler
 VOCABULARY = 300
 
 
+@functools.cache
+def tiny_model() -> Any:
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=VOCABULARY, n_embd=4, n_layer=1, n_head=1))
+
+
 def expected_scores(logits: np.ndarray, prompts: np.ndarray, settings: dict[str, Any]) -> np.ndarray:
     """What transformers' generate makes of logits before it draws: -inf for what it cannot draw."""
     config = transformers.GenerationConfig(do_sample=True, **settings)
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=VOCABULARY, n_embd=4, n_layer=1, n_head=1))
+    model = tiny_model()
     ids = torch.from_numpy(prompts)
     model._prepare_special_tokens(config, device="cpu")
     processors = model._get_logits_processor(config, prompts.shape[1], ids, None, [], device="cpu")
