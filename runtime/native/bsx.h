@@ -156,6 +156,14 @@ BSX_API bsx_status bsx_encode(const bsx_plan *plan, const int32_t *levels, size_
                               size_t lookup_bytes, uint64_t first_block, uint64_t count, void *out, size_t out_bytes,
                               uint32_t *counts, size_t counts_count, bsx_progress *progress);
 
+/* Count values, as an encoder's choice of layout needs it: of each of `count` values, 32 bits wide, the bin
+ * ((value & mask) - least) >> shift is counted. BSX_BAD_ARGUMENT if one is `bins` or more; some are counted by then.
+ *
+ * tables   tables_count / bins tables, 1, 2, 4 or another power of two, which take the values in turns and are added to;
+ *          their sum is the histogram. A single count that most values go to is slow: it waits for itself. */
+BSX_API bsx_status bsx_count(const void *values, size_t count, uint32_t mask, uint32_t least, unsigned shift, size_t bins,
+                             uint32_t *tables, size_t tables_count);
+
 #ifdef __cplusplus
 }
 #endif

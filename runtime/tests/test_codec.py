@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from bsexport_runtime.codec import Codec
 from bsexport_runtime.errors import BlobError, Status
-from bsexport_runtime.format import DType, Layout
+from bsexport_runtime.format import DType, Index, Layout, geometry
 
 LEVELS = np.array([[0, 1, -1], [2, 0, 0]], dtype=np.int32)
 CODEBOOK = np.array([0, 1, -1, 2], dtype=np.int32)
@@ -104,6 +105,38 @@ def test_rows(coder: Codec) -> None:
         with pytest.raises(BlobError) as caught:
             coder.decode_rows(blob, start, stop)
         assert caught.value.status is Status.BAD_ARGUMENT
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (40, 1000), (2, 70000), (3, 20000), (100000,)])
+def test_parts_are_slices_of_the_whole(coder: Codec, shape: tuple[int, ...]) -> None:
+    """Of blocks of many rows, of one row, and of pieces of a row; begun and ended inside blocks and at their ends."""
+    levels = np.random.default_rng(0).integers(-1, 3, shape, dtype=np.int32)
+    blob = encode(coder, levels=levels)
+    flat = (levels * np.float32(0.5)).reshape(-1)
+    places = [0, 1, 16384, 16385, 32768, 70000, 86384, flat.size - 1, flat.size]
+    places = [place for place in places if place <= flat.size]
+    for begin, end in ((begin, end) for begin in places for end in places if begin <= end):
+        assert np.array_equal(coder.decode_part(blob, begin, end), flat[begin:end])
+    for begin, end in ((-1, 1), (0, flat.size + 1), (2, 1)):
+        with pytest.raises(BlobError) as caught:
+            coder.decode_part(blob, begin, end)
+        assert caught.value.status is Status.BAD_ARGUMENT
+
+
+@pytest.mark.parametrize("layout", [Layout.EG, Layout.RL, Layout.BM])
+def test_blocks_encoded_in_parts_make_the_same_blob(coder: Codec, layout: Layout) -> None:
+    """Whole rows, and pieces of rows of which the last is longer than a block, but would be one block by itself."""
+    how: dict[str, Any] = {"codebook": CODEBOOK, "layout": layout, "level_code": 0}
+    for shape, cuts in (((40, 1000), (0, 16, 32, 40)), ((2, 70000), (0, 32768, 70000))):
+        levels = np.random.default_rng(0).integers(-1, 3, shape, dtype=np.int32)
+        pieces = [levels[a:b] for a, b in pairwise(cuts)]
+        if shape == (2, 70000):
+            pieces = [levels[row : row + 1, a:b] for row in (0, 1) for a, b in pairwise(cuts)]
+        made = [coder.encode_blocks(piece, grid=geometry(shape), **how) for piece in pieces]
+        index = Index(*(np.concatenate(each) for each in zip(*(index for _, index in made), strict=True)))
+        head = coder.head(index, shape=shape, dtype=DType.FLOAT32, step=0.5, **how)
+        whole = encode(coder, levels=levels, layout=layout)
+        assert head + b"".join(payload for payload, _ in made) == whole
 
 
 def test_rows_touch_only_their_blocks(coder: Codec) -> None:

@@ -29,6 +29,7 @@ void test_kernels(void);
 void test_heads(void);
 void test_decode(void);
 void test_encode(void);
+void test_count(void);
 void test_sha256(void);
 void test_json(void);
 void test_package(void);

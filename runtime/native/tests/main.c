@@ -10,6 +10,7 @@ int main(void) {
     test_heads();
     test_decode();
     test_encode();
+    test_count();
     test_sha256();
     test_json();
     test_package();

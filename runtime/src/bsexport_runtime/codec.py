@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
+class Opened(Protocol):
+    """A blob whose head is checked, and of which blocks are decoded, by any number of threads."""
+
+    head: Head
+
+    def decode_blocks(self, first: int, count: int, out: WriteableBuffer, *, out_type: DType | None) -> None: ...
+
+
 class Backend(Protocol):
     """What decodes and encodes; both backends give the same bytes and the same Status for every input."""
 
@@ -40,16 +48,9 @@ class Backend(Protocol):
         self, blobs: Sequence[ReadableBuffer], outs: Sequence[WriteableBuffer], *, out_type: DType | None, threads: int
     ) -> None: ...
 
-    def decode_blocks(
-        self,
-        blob: ReadableBuffer,
-        head: Head,
-        first: int,
-        count: int,
-        out: WriteableBuffer,
-        *,
-        out_type: DType | None,
-    ) -> None: ...
+    def Opened(self, blob: ReadableBuffer) -> Opened: ...  # noqa: N802  (the backends' class)
+
+    def count(self, values: NDArray[Any], *, mask: int, least: int, shift: int, bins: int) -> NDArray[np.int64]: ...
 
     def encode_payload(
         self,
@@ -64,6 +65,30 @@ class Backend(Protocol):
         block_cols: int,
         threads: int,
     ) -> tuple[bytes, NDArray[np.uint32]]: ...
+
+
+class Parts:
+    """Decodes parts of a blob, by any number of threads. head: what it declares."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self.head = opened.head
+
+    def part(self, begin: int, end: int, *, out_type: DType | None = None) -> NDArray[Any]:
+        """See `Codec.decode_part`."""
+        head = self.head
+        if not 0 <= begin <= end <= head.weights:
+            raise BlobError(
+                Status.BAD_ARGUMENT, f"blob: weights {begin} to {end} asked for, but there are {head.weights}"
+            )
+        dtype = format.output_type(head, out_type)
+        if begin == end:
+            return _widened(np.empty(0, dtype=dtype.storage), dtype)
+        first, last = head.block_of(begin), head.block_of(end - 1)
+        origin = head.first_weight(first)
+        out = np.empty(head.first_weight(last + 1) - origin, dtype=dtype.storage)
+        self._opened.decode_blocks(first, last + 1 - first, out, out_type=out_type)
+        return _widened(out, dtype)[begin - origin : end - origin]
 
 
 class Codec:
@@ -110,18 +135,30 @@ class Codec:
         head = self.parse(blob)
         if not 0 <= start <= stop <= head.rows:
             raise BlobError(Status.BAD_ARGUMENT, f"blob: rows {start} to {stop} asked for, but there are {head.rows}")
-        dtype = format.output_type(head, out_type)
-        if start == stop:
-            return _widened(np.empty((0, *head.shape[1:]), dtype=dtype.storage), dtype)
-        groups = range(start // head.block_rows, -(-stop // head.block_rows))
-        origin = groups.start * head.block_rows
-        rows = min(groups.stop * head.block_rows, head.rows) - origin
-        out = np.empty(rows * head.cols, dtype=dtype.storage)
-        per_group = head.blocks_per_row
-        first, count = groups.start * per_group, len(groups) * per_group
-        self.backend.decode_blocks(blob, head, first, count, out, out_type=out_type)
-        wanted = _widened(out, dtype).reshape(rows, *head.shape[1:])
-        return wanted[start - origin : stop - origin]
+        part = self.decode_part(blob, start * head.cols, stop * head.cols, out_type=out_type)
+        return part.reshape(stop - start, *head.shape[1:])
+
+    def decode_part(self, blob: ReadableBuffer, begin: int, end: int, *, out_type: DType | None = None) -> NDArray[Any]:
+        """Weights begin to end - 1 of the row-major tensor, in one dimension and the type that `decode` gives them in;
+        only the blocks that hold them are decoded.
+
+        Raises BlobError, BAD_ARGUMENT unless 0 <= begin <= end <= head.weights.
+        """
+        return self.open(blob).part(begin, end, out_type=out_type)
+
+    def open(self, blob: ReadableBuffer) -> Parts:
+        """A blob of which many parts are decoded. Raises BlobError."""
+        return Parts(self.backend.Opened(blob))
+
+    def count(
+        self, values: NDArray[Any], *, bins: int, mask: int = 0xFFFFFFFF, least: int = 0, shift: int = 0
+    ) -> NDArray[np.int64]:
+        """How often each of the bins ((value & mask) - least) >> shift occurs, int64 [bins].
+
+        values: of 32 bits each, such as levels, or weights by their bits. Raises BlobError, BAD_ARGUMENT if one is in
+        none of the bins.
+        """
+        return self.backend.count(values, mask=mask, least=least, shift=shift, bins=bins)
 
     def decode_into(
         self,
@@ -161,14 +198,54 @@ class Codec:
         pair_classes: the classes of symbols 1, 2 ... (section 4), uint8 [symbols - 1], to code levels in pairs, in RL
         and BM. Raises BlobError, BAD_ARGUMENT if something does not fit.
         """
-        layout, dtype = Layout(layout), DType(dtype)
         _check_shape(levels.shape)
-        _check_tensor(levels, dtype, step, codebook)
+        _check_tensor(dtype, step, codebook)
+        payload, index = self.encode_blocks(
+            levels.reshape(levels.shape[0], -1),
+            grid=format.geometry(levels.shape),
+            codebook=codebook,
+            layout=layout,
+            level_code=level_code,
+            run_code=run_code,
+            pair_classes=pair_classes,
+            threads=threads,
+        )
+        head = self.head(
+            index,
+            shape=levels.shape,
+            dtype=dtype,
+            step=step,
+            codebook=codebook,
+            layout=layout,
+            level_code=level_code,
+            run_code=run_code,
+            pair_classes=pair_classes,
+        )
+        return head + payload
+
+    def encode_blocks(
+        self,
+        levels: NDArray[np.int32],
+        *,
+        grid: tuple[int, int],
+        codebook: NDArray[np.int32],
+        layout: Layout,
+        level_code: int,
+        run_code: int = 0,
+        pair_classes: NDArray[np.uint8] | None = None,
+        threads: int = 1,
+    ) -> tuple[bytes, Index]:
+        """The payload of consecutive whole blocks of a tensor, and their entries of its index; `head` checks the rest.
+
+        levels: int32 [rows, cols], whole rows of the tensor or a piece of one row that starts where a block does;
+        grid: block_rows and block_cols of the tensor, `format.geometry(shape)`; the rest as in `encode`.
+        """
+        layout = Layout(layout)
+        _require((levels.dtype == np.int32, f"levels are {levels.dtype}, expected int32"))
         _check_coding(codebook.size, layout, level_code, run_code, pair_classes)
-        block_rows, block_cols = format.geometry(levels.shape)
-        bounds = format.block_bounds(levels.shape, block_rows, block_cols)
+        block_rows, block_cols = (min(pair) for pair in zip(grid, levels.shape, strict=True))
         payload, counts = self.backend.encode_payload(
-            np.ascontiguousarray(levels).reshape(levels.shape[0], -1),
+            np.ascontiguousarray(levels),
             np.ascontiguousarray(codebook),
             layout=layout,
             level_code=level_code,
@@ -178,18 +255,37 @@ class Codec:
             block_cols=block_cols,
             threads=threads,
         )
-        head = format.pack_head(
-            layout=layout,
+        weights = np.diff(format.block_bounds(levels.shape, block_rows, block_cols))
+        return payload, self._index(payload, counts, format.block_bytes(layout, counts, weights))
+
+    def head(
+        self,
+        index: Index,
+        *,
+        shape: Sequence[int],
+        dtype: DType,
+        step: float,
+        codebook: NDArray[np.int32],
+        layout: Layout,
+        level_code: int,
+        run_code: int = 0,
+        pair_classes: NDArray[np.uint8] | None = None,
+    ) -> bytes:
+        """The head of a blob whose blocks have this index, in their order; its payload follows. See `encode`."""
+        shape, dtype = tuple(shape), DType(dtype)
+        _check_shape(shape)
+        _check_tensor(dtype, step, codebook)
+        return format.pack_head(
+            layout=Layout(layout),
             dtype=dtype,
-            shape=levels.shape,
-            index=self._index(payload, counts, format.block_bytes(layout, counts, np.diff(bounds))),
+            shape=shape,
+            index=index,
             crc32c=self.backend.crc32c,
             step=step,
             table=Codebook(codebook, pair_classes),
             level_code=level_code,
             run_code=run_code,
         )
-        return head + payload
 
     def encode_raw(self, data: ReadableBuffer, shape: Sequence[int], dtype: DType) -> bytes:
         """The RAW blob of a tensor's little-endian bytes. Raises BlobError, BAD_ARGUMENT unless they are as many as
@@ -197,18 +293,32 @@ class Codec:
         shape, dtype = tuple(shape), DType(dtype)
         _check_shape(shape)
         payload = bytes(memoryview(data).cast("B"))
-        itemsize = dtype.storage.itemsize
-        if len(payload) != math.prod(shape) * itemsize:
-            found = f"{len(payload)} bytes, but {list(shape)} of {dtype.name} takes {math.prod(shape) * itemsize}"
-            raise BlobError(Status.BAD_ARGUMENT, f"data has {found}")
-        bounds = format.block_bounds(shape, *format.geometry(shape))
-        sizes = np.diff(bounds) * itemsize
-        index = self._index(payload, sizes.astype(np.uint32)[:, None], sizes)
-        head = format.pack_head(layout=Layout.RAW, dtype=dtype, shape=shape, index=index, crc32c=self.backend.crc32c)
-        return head + payload
+        rows_and_cols = (shape[0], math.prod(shape[1:]))
+        index = self.raw_index(payload, rows_and_cols, dtype, grid=format.geometry(shape))
+        return self.raw_head(index, shape, dtype) + payload
 
-    def _index(self, payload: bytes, counts: NDArray[np.uint32], sizes: NDArray[np.int64]) -> Index:
-        view, crcs, end = memoryview(payload), [], 0
+    def raw_index(
+        self, payload: ReadableBuffer, shape: tuple[int, int], dtype: DType, *, grid: tuple[int, int]
+    ) -> Index:
+        """The entries of a RAW blob's index for consecutive whole blocks; shape: of these, grid: see `encode_blocks`.
+
+        Raises BlobError, BAD_ARGUMENT unless the bytes are as many as shape and dtype say.
+        """
+        itemsize, nbytes = dtype.storage.itemsize, memoryview(payload).nbytes
+        if nbytes != math.prod(shape) * itemsize:
+            found = f"{nbytes} bytes, but {list(shape)} of {dtype.name} takes {math.prod(shape) * itemsize}"
+            raise BlobError(Status.BAD_ARGUMENT, f"data has {found}")
+        sizes = np.diff(format.block_bounds(shape, *grid)) * itemsize
+        return self._index(payload, sizes.astype(np.uint32)[:, None], sizes)
+
+    def raw_head(self, index: Index, shape: Sequence[int], dtype: DType) -> bytes:
+        """The head of a RAW blob whose blocks have this index."""
+        shape, dtype = tuple(shape), DType(dtype)
+        _check_shape(shape)
+        return format.pack_head(layout=Layout.RAW, dtype=dtype, shape=shape, index=index, crc32c=self.backend.crc32c)
+
+    def _index(self, payload: ReadableBuffer, counts: NDArray[np.uint32], sizes: NDArray[np.int64]) -> Index:
+        view, crcs, end = memoryview(payload).cast("B"), [], 0
         for size in sizes.tolist():
             begin, end = end, end + size
             crcs.append(self.backend.crc32c(view[begin:end]))
@@ -238,6 +348,11 @@ def decode_levels(blob: ReadableBuffer, *, threads: int = 1) -> NDArray[np.int32
 def decode_rows(blob: ReadableBuffer, start: int, stop: int, *, out_type: DType | None = None) -> NDArray[Any]:
     """See `Codec.decode_rows`."""
     return default().decode_rows(blob, start, stop, out_type=out_type)
+
+
+def decode_part(blob: ReadableBuffer, begin: int, end: int, *, out_type: DType | None = None) -> NDArray[Any]:
+    """See `Codec.decode_part`."""
+    return default().decode_part(blob, begin, end, out_type=out_type)
 
 
 def decode_into(
@@ -331,13 +446,12 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         raise BlobError(Status.BAD_ARGUMENT, f"shape is {list(shape)}, expected {expected}")
 
 
-def _check_tensor(levels: NDArray[np.int32], dtype: DType, step: float, codebook: NDArray[np.int32]) -> None:
-    """What the format asks of a coded tensor, but for the levels' being in the codebook."""
+def _check_tensor(dtype: DType, step: float, codebook: NDArray[np.int32]) -> None:
+    """What the format asks of a coded tensor, but for its levels."""
     with np.errstate(over="ignore"):
         rounded = float(np.float32(step))
     _require(
         (dtype.coded, f"dtype is {dtype.name}, expected FLOAT32, FLOAT16, FLOAT64 or BFLOAT16"),
-        (levels.dtype == np.int32, f"levels are {levels.dtype}, expected int32"),
         (codebook.dtype == np.int32 and codebook.ndim == 1, "codebook is not a row of int32"),
         (1 <= codebook.size <= format.MAX_SYMBOLS, f"codebook has {codebook.size} levels, expected 1 to 65536"),
         (np.unique(codebook).size == codebook.size, "codebook has a level twice"),

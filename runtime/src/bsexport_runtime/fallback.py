@@ -19,7 +19,7 @@ from bsexport_runtime.format import DType, Head, Index, Layout
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["crc32c", "decode_blocks", "decode_into", "encode_payload", "name", "parse"]
+__all__ = ["Opened", "count", "crc32c", "decode_into", "encode_payload", "name", "parse"]
 
 name = "numpy"
 
@@ -47,11 +47,28 @@ def decode_into(
     _decode([_open(blob, parse(blob), out, out_type, None) for blob, out in zip(blobs, outs, strict=True)])
 
 
-def decode_blocks(
-    blob: ReadableBuffer, head: Head, first: int, count: int, out: WriteableBuffer, *, out_type: DType | None
-) -> None:
-    """Decode blocks first to first + count - 1 of a blob whose head has been checked; they are consecutive weights."""
-    _decode([_open(blob, head, out, out_type, (first, count))])
+class Opened:
+    """A blob of which blocks are decoded; its head is checked once, and is `head`. Raises BlobError."""
+
+    def __init__(self, blob: ReadableBuffer) -> None:
+        self._blob, self.head = blob, parse(blob)
+
+    def decode_blocks(self, first: int, count: int, out: WriteableBuffer, *, out_type: DType | None) -> None:
+        """Decode blocks first to first + count - 1, which are consecutive weights."""
+        _decode([_open(self._blob, self.head, out, out_type, (first, count))])
+
+
+def count(values: NDArray[Any], *, mask: int, least: int, shift: int, bins: int) -> NDArray[np.int64]:
+    """How often each of the bins ((value & mask) - least) >> shift occurs, int64 [bins]; values: of 32 bits each.
+
+    Raises BlobError, BAD_ARGUMENT if a value is in none of the bins.
+    """
+    words = np.ascontiguousarray(values).reshape(-1).view(np.uint32)
+    found = ((words & np.uint32(mask)) - np.uint32(least & 0xFFFFFFFF)) >> np.uint32(shift)
+    if int(found.max(initial=0)) >= bins:
+        raise BlobError(Status.BAD_ARGUMENT, f"a value is in none of {bins} bins")
+    counts: NDArray[np.int64] = np.bincount(found, minlength=bins)
+    return counts
 
 
 class _Pairs(NamedTuple):

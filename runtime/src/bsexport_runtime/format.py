@@ -149,6 +149,18 @@ class Head:
             min(self.block_cols, self.cols - piece * self.block_cols),
         )
 
+    def first_weight(self, block: int) -> int:
+        """Where a block starts in the row-major tensor; its end for block = blocks."""
+        if block >= self.blocks:
+            return self.weights
+        group, piece = divmod(block, self.blocks_per_row)
+        return group * self.block_rows * self.cols + piece * self.block_cols
+
+    def block_of(self, weight: int) -> int:
+        """The block that holds a weight of the row-major tensor."""
+        group, rest = divmod(weight, self.block_rows * self.cols)
+        return group * self.blocks_per_row + (rest // self.block_cols if self.block_rows == 1 else 0)
+
     def block_bounds(self) -> NDArray[np.int64]:
         """Where each block starts, in weights of the row-major tensor, and the end: int64 [blocks + 1].
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LIBRARY",
+    "Opened",
+    "count",
     "crc32c",
-    "decode_blocks",
     "decode_into",
     "encode_payload",
     "has_operators",
@@ -43,6 +45,7 @@ LIBRARY = {"win32": "bsx.dll", "darwin": "libbsx.dylib"}.get(sys.platform, "libb
 _TASK_WEIGHTS = 1 << 20  # what one thread takes at a time
 _AROUND_CACHE = 1  # BSX_AROUND_CACHE
 _CACHE_BYTES = 1 << 25  # output beyond the last-level cache of most processors
+_COUNT_TABLES, _FEW_BINS = 4, 1 << 14  # so many tables, while they fit into the cache
 _ENCODE_BYTES = 1 << 20  # the encoder's output buffer, unless a block can need more
 
 
@@ -118,6 +121,10 @@ def _signatures() -> dict[str, tuple[type[Any], list[type[Any]]]]:
         "bsx_lookup_bytes": (size, [size]),
         "bsx_lookup_prepare": (ctypes.c_int, [*buffer, pointer, *buffer]),
         "bsx_block_bound": (size, [pointer]),
+        "bsx_count": (
+            ctypes.c_int,
+            [*buffer, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint, size, *buffer],
+        ),
         "bsx_encode": (ctypes.c_int, [pointer, *buffer, *buffer, number, number, *buffer, *buffer, pointer]),
     }
 
@@ -212,14 +219,43 @@ def decode_into(
     _run(decode, tasks, threads)
 
 
-def decode_blocks(
-    blob: ReadableBuffer, head: Head, first: int, count: int, out: WriteableBuffer, *, out_type: DType | None
-) -> None:
-    """Decode blocks first to first + count - 1 of a blob whose head has been checked; they are consecutive weights."""
-    if first < 0 or count < 0 or first + count > head.blocks:
-        raise BlobError(Status.BAD_ARGUMENT, f"blob: blocks {first} to {first + count - 1} of {head.blocks} asked for")
-    job = _open(blob, out, out_type, range(first, first + count))
-    job.decode(range(first, first + count), _Scratch(job.head.scratch_bytes).mine(), 0)
+class Opened:
+    """A blob of which blocks are decoded, by any number of threads: its head is checked and its tables are made once.
+
+    head: what it declares. Raises BlobError.
+    """
+
+    def __init__(self, blob: ReadableBuffer) -> None:
+        self._blob = _bytes_of(blob)
+        self._head = _parse(self._blob)
+        self.head = _head_of(self._head)
+        self._tables: dict[DType, _Tables] = {}
+
+    def decode_blocks(self, first: int, count: int, out: WriteableBuffer, *, out_type: DType | None) -> None:
+        """Decode blocks first to first + count - 1, which are consecutive weights."""
+        blocks = range(first, first + count)
+        if first < 0 or count < 0 or first + count > self.head.blocks:
+            text = f"blob: blocks {first} to {first + count - 1} of {self.head.blocks} asked for"
+            raise BlobError(Status.BAD_ARGUMENT, text)
+        asked = format.output_type(self.head, out_type)
+        tables = self._tables.setdefault(asked, _Tables(self._blob, self._head, asked))
+        job = _job(self._blob, self._head, self.head, out, out_type, blocks, tables)
+        job.decode(blocks, _Scratch(self._head.scratch_bytes).mine(), 0)
+
+
+def count(values: NDArray[Any], *, mask: int, least: int, shift: int, bins: int) -> NDArray[np.int64]:
+    """How often each of the bins ((value & mask) - least) >> shift occurs, int64 [bins]; values: of 32 bits each.
+
+    Raises BlobError, BAD_ARGUMENT if a value is in none of the bins.
+    """
+    tables = np.zeros((_COUNT_TABLES if bins <= _FEW_BINS else 1, bins), dtype=np.uint32)
+    data = np.ascontiguousarray(values)
+    address = data.__array_interface__["data"][0]
+    status = _lib.bsx_count(address, data.size, mask, least & 0xFFFFFFFF, shift, bins, tables.ctypes.data, tables.size)
+    if status != Status.OK:
+        raise BlobError(Status.BAD_ARGUMENT, f"a value is in none of {bins} bins")
+    counts: NDArray[np.int64] = tables.sum(axis=0, dtype=np.int64)
+    return counts
 
 
 def encode_payload(
@@ -239,16 +275,11 @@ def encode_payload(
     levels: int32 [rows, cols], each in the codebook (else BlobError, BAD_ARGUMENT); codebook: int32 [symbols], no level
     twice; pair_classes: uint8 [symbols - 1] as in section 4, None without pairs.
     """
-    levels, codebook = np.ascontiguousarray(levels), np.ascontiguousarray(codebook)
-    lookup = np.empty(_lib.bsx_lookup_bytes(codebook.size), dtype=np.uint8)
-    classes = None if pair_classes is None else np.ascontiguousarray(pair_classes, dtype=np.uint8)
+    levels = np.ascontiguousarray(levels)
+    classes = None if pair_classes is None else pair_classes.astype(np.uint8, copy=False)
     if classes is not None and classes.size != codebook.size - 1:
         raise BlobError(Status.BAD_ARGUMENT, f"{classes.size} classes for a codebook of {codebook.size}")
-    address = None if classes is None else classes.ctypes.data
-    status = _lib.bsx_lookup_prepare(codebook.ctypes.data, codebook.size, address, *_buffer(lookup))
-    if status != Status.OK:
-        faults = "a level is beyond +-2^24 or there twice, or its classes are not those of section 4"
-        raise BlobError(Status.BAD_ARGUMENT, f"codebook of {codebook.size}: {faults}")
+    lookup = _lookup(codebook.astype(np.int32, copy=False).tobytes(), None if classes is None else classes.tobytes())
     rows, cols = levels.shape
     pairs = classes is not None
     plan = _CPlan(rows, cols, codebook.size, block_rows, block_cols, layout, level_code, run_code, pairs)
@@ -264,9 +295,21 @@ def encode_payload(
     return b"".join(_run(encode, _ranges(blocks, levels.size), threads)), counts
 
 
+@lru_cache(maxsize=1)  # a tensor may be encoded in many parts
+def _lookup(codebook: bytes, classes: bytes | None) -> Bytes:
+    """The encoder's table for a codebook, which is only read: int32, and uint8 classes."""
+    symbols = len(codebook) // 4
+    lookup = np.empty(_lib.bsx_lookup_bytes(symbols), dtype=np.uint8)
+    status = _lib.bsx_lookup_prepare(codebook, symbols, classes, *_buffer(lookup))
+    if status != Status.OK:
+        faults = "a level is beyond +-2^24 or there twice, or its classes are not those of section 4"
+        raise BlobError(Status.BAD_ARGUMENT, f"codebook of {symbols}: {faults}")
+    return lookup
+
+
 @dataclass
 class _Job:
-    """A blob, where it goes, and its tables, which are made when the first of its blocks is decoded.
+    """A blob, where it goes, and its tables.
 
     origin: where the first weight of `out` lies in the tensor.
     """
@@ -274,23 +317,18 @@ class _Job:
     blob: Bytes
     head: _CHead
     out: Bytes
-    out_type: DType
     item_bytes: int
     origin: int
-    workspace: Bytes | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    tables: _Tables
 
     def decode(self, blocks: range, scratch: Bytes, flags: int) -> None:
-        with self.lock:
-            if self.workspace is None:
-                self.workspace = _prepare(self.blob, self.head, self.out_type)
         begin, end = (_first_weight(self.head, block) - self.origin for block in (blocks.start, blocks.stop))
         out = self.out[begin * self.item_bytes : end * self.item_bytes]
         bad = ctypes.c_uint64(0)
         status = _lib.bsx_decode(
             *_buffer(self.blob),
             ctypes.byref(self.head),
-            *_buffer(self.workspace),
+            *_buffer(self.tables.workspace()),
             blocks.start,
             len(blocks),
             flags,
@@ -300,6 +338,23 @@ class _Job:
         )
         if status != Status.OK:
             raise _block_error(Status(status), bad.value, self.head.blocks)
+
+
+@dataclass
+class _Tables:
+    """What decoding a blob to a type takes, made when the first of its blocks is decoded."""
+
+    blob: Bytes
+    head: _CHead
+    out_type: DType
+    made: Bytes | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def workspace(self) -> Bytes:
+        with self.lock:
+            if self.made is None:
+                self.made = _prepare(self.blob, self.head, self.out_type)
+            return self.made
 
 
 class _Scratch:
@@ -316,11 +371,24 @@ class _Scratch:
         return scratch
 
 
-def _open(blob: ReadableBuffer, out: WriteableBuffer, asked: DType | None, blocks: range | None = None) -> _Job:
+def _open(blob: ReadableBuffer, out: WriteableBuffer, asked: DType | None) -> _Job:
     data = _bytes_of(blob)
     head = _parse(data)
-    out_type = format.output_type(_head_of(head), asked)
-    blocks = range(head.blocks) if blocks is None else blocks
+    declared = _head_of(head)
+    tables = _Tables(data, head, format.output_type(declared, asked))
+    return _job(data, head, declared, out, asked, range(head.blocks), tables)
+
+
+def _job(
+    data: Bytes,
+    head: _CHead,
+    declared: Head,
+    out: WriteableBuffer,
+    asked: DType | None,
+    blocks: range,
+    tables: _Tables,
+) -> _Job:
+    out_type = format.output_type(declared, asked)
     item_bytes = out_type.storage.itemsize
     origin = _first_weight(head, blocks.start)
     needed = (_first_weight(head, blocks.stop) - origin) * item_bytes
@@ -331,7 +399,7 @@ def _open(blob: ReadableBuffer, out: WriteableBuffer, asked: DType | None, block
         raise BlobError(Status.BAD_ARGUMENT, "blob: output is read-only")
     if head.layout != Layout.RAW:
         format.check_levels_fit(np.array([head.least_level, head.greatest_level], dtype=np.int32), out_type)
-    return _Job(data, head, target, out_type, item_bytes, origin)
+    return _Job(data, head, target, item_bytes, origin, tables)
 
 
 def _parse(blob: Bytes) -> _CHead:
@@ -433,4 +501,4 @@ def _bytes_of(data: ReadableBuffer) -> Bytes:
 
 def _buffer(array: Bytes) -> tuple[int, int]:
     """Address and size, as the library takes them."""
-    return array.ctypes.data, array.size
+    return array.__array_interface__["data"][0], array.size  # array.ctypes is slow, for a block's bytes
