@@ -1,12 +1,13 @@
-"""Hugging Face model directories: which tensors they hold, and one tensor at a time as a numpy array.
+"""Hugging Face model directories: which tensors they hold, and any part of one as a numpy array.
 
-Only safetensors files are read. They are mapped, not loaded, so the private memory in use is that of the one tensor
-being read. Pickles are never opened, because unpickling runs whatever code the file holds.
+Only safetensors files are read, and of them no more than is asked for. Pickles are never opened, because unpickling
+runs whatever code the file holds.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  (teaches numpy the name "bfloat16", which safetensors asks it for)
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
@@ -26,6 +27,8 @@ from bsexport.source import DEVICE_FILES, Weight, device_files
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+PART = 1 << 20  # elements that are compared together
+LENGTH_BYTES = 8  # of a safetensors header's length, with which the file begins
 
 # What stands in a folder without safetensors, and what to do about it; the first that is there is named.
 _TO_SAFETENSORS = (
@@ -43,22 +46,34 @@ _OTHER_WEIGHTS = (
 _SHARD = re.compile(r"[^/\\]+\.safetensors")
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
-_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-_OTHERS = {
-    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
-    "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
+_STORED: dict[str, np.dtype[Any]] = {
+    word: np.dtype(dtype)
+    for word, dtype in {
+        "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+        "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
+        "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
+    }.items()
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of a checkpoint: `dtype` is what `Checkpoint.read` returns, `stored_dtype` the file's own word."""
+    """One tensor of a checkpoint: `dtype` is what `Checkpoint.read` returns, `stored_dtype` the file's own word.
+
+    offset: where its first byte lies in the file.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     stored_dtype: str
     file: str
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
 
 
 class Checkpoint:
@@ -67,13 +82,10 @@ class Checkpoint:
     directory: the folder. config: config.json, parsed. tensors: by name, in the order in which they are stored.
     """
 
-    def __init__(
-        self, directory: Path, config: dict[str, Any], tensors: Mapping[str, Stored], mapped: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, directory: Path, config: dict[str, Any], tensors: Mapping[str, Stored]) -> None:
         self.directory = directory
         self.config = config
         self.tensors = tensors
-        self._mapped = mapped
 
     @classmethod
     def open(cls, directory: Path) -> Checkpoint:
@@ -83,33 +95,52 @@ class Checkpoint:
         """
         config = read_config(directory)
         shards = _shards(directory)
-        mapped = {file: _map(directory / file) for file in shards}
         tensors: dict[str, Stored] = {}
         for file, expected in shards.items():
-            tensors |= _headers(directory / file, mapped[file], expected)
+            tensors |= _headers(directory / file, expected)
         if not tensors:
             raise SourceError(f"{directory / next(iter(shards))}: holds no tensor; save the model again")
-        return cls(directory, config, tensors, mapped)
+        return cls(directory, config, tensors)
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """The tensor `name` as a fresh C-ordered array of its shape.
+        """The tensor `name` as a fresh C-ordered array of its shape, as `read_part` gives its parts."""
+        stored = self.tensors[name]
+        return self.read_part(name, 0, stored.size).reshape(stored.shape)
+
+    def read_part(self, name: str, begin: int, end: int) -> npt.NDArray[Any]:
+        """Elements begin to end - 1 of the row-major tensor `name` as a fresh array of one dimension.
 
         float16, bfloat16 and float64 come as float32, in which bsexport does all its arithmetic (float64 is rounded to
         it); integers and booleans come as stored. Raises SourceError if the file cannot be read any more.
         """
-        stored = self.tensors[name]
+        stored, path = self.tensors[name], self.directory / self.tensors[name].file
+        dtype = _STORED[stored.stored_dtype]
         try:
-            array: npt.NDArray[Any] = self._mapped[stored.file].get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise _damaged(self.directory / stored.file, error) from error
-        return np.ascontiguousarray(array, dtype=stored.dtype).reshape(stored.shape)
+            array = np.fromfile(path, dtype, end - begin, offset=stored.offset + begin * dtype.itemsize)
+        except OSError as error:
+            raise _damaged(path, error) from error
+        if array.size != end - begin:
+            raise SourceError(f"{path}: was cut short while it was read; download or save the model again")
+        return _widened(array) if dtype.kind not in "iub" else array
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether two tensors have the same shape and values, held against each other in parts."""
+        if self.tensors[one].shape != self.tensors[other].shape:
+            return False
+        size = self.tensors[one].size
+        parts = ((start, min(start + PART, size)) for start in range(0, size, PART))
+        return all(np.array_equal(self.read_part(one, *part), self.read_part(other, *part)) for part in parts)
 
     def weights(self) -> tuple[Weight, ...]:
         """Every tensor of the files, whether a task's graph uses it or not; tied tensors are usually stored once."""
         return tuple(
-            Weight(name, stored.shape, stored.dtype, partial(self.read, name), head=is_head(name))
+            Weight(name, stored.shape, stored.dtype, partial(self.read_part, name), head=is_head(name))
             for name, stored in self.tensors.items()
         )
+
+    def stores(self) -> tuple[Path, ...]:
+        """The files that the tensors are read from."""
+        return tuple(self.directory / file for file in dict.fromkeys(each.file for each in self.tensors.values()))
 
     def files(self) -> tuple[Path, ...]:
         """The configuration, tokenizer and image-processor files that are there, in the order of DEVICE_FILES."""
@@ -191,38 +222,54 @@ def _indexed(index: Path) -> dict[str, frozenset[str] | None]:
     return {file: frozenset(shards[file]) for file in sorted(shards)}
 
 
-def _map(path: Path) -> Any:
-    """The mapped file. The library checks that the header's ranges cover the file exactly."""
-    try:
-        return safe_open(path, framework="numpy")
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
-
-
 def _damaged(path: Path, error: Exception) -> SourceError:
     return SourceError(f"{path}: truncated or damaged ({error}); download or save the model again")
 
 
-def _headers(path: Path, mapped: Any, expected: frozenset[str] | None) -> dict[str, Stored]:
-    names: list[str] = mapped.offset_keys()
-    if expected is not None:
-        if absent := sorted(expected - set(names)):
-            raise SourceError(f"{path}: the index promises {absent[0]!r}, which is not there; download the model again")
-        names = [name for name in names if name in expected]
-    tensors = {}
-    for name in names:
-        header = mapped.get_slice(name)
-        stored_dtype: str = header.get_dtype()
-        dtype = _dtype(path, name, stored_dtype)
-        tensors[name] = Stored(name, tuple(header.get_shape()), dtype, stored_dtype, path.name)
-    return tensors
+def _headers(path: Path, expected: frozenset[str] | None) -> dict[str, Stored]:
+    """The tensors of a file that are expected, or all. The library checks that their ranges cover the file exactly."""
+    try:
+        with safe_open(path, framework="numpy") as header, path.open("rb") as file:
+            names: list[str] = header.offset_keys()
+            end = LENGTH_BYTES + int.from_bytes(file.read(LENGTH_BYTES), "little")
+            found = {}
+            for name in names:
+                one = header.get_slice(name)
+                stored_dtype: str = one.get_dtype()
+                dtype = _dtype(path, name, stored_dtype)
+                shape = tuple(one.get_shape())
+                found[name] = Stored(name, shape, dtype, stored_dtype, path.name, end)
+                end += found[name].size * _STORED[stored_dtype].itemsize
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    if expected is None:
+        return found
+    if absent := sorted(expected - found.keys()):
+        raise SourceError(f"{path}: the index promises {absent[0]!r}, which is not there; download the model again")
+    return {name: stored for name, stored in found.items() if name in expected}
 
 
 def _dtype(path: Path, name: str, stored_dtype: str) -> np.dtype[Any]:
-    if stored_dtype in _FLOATS:
-        return np.dtype(np.float32)
-    if stored_dtype in _OTHERS:
-        return np.dtype(_OTHERS[stored_dtype])
-    raise SourceError(
-        f"{path}: {name!r} is stored in {stored_dtype}, expected a float of 16 bits or more; give the unquantised model"
-    )
+    if stored_dtype not in _STORED:
+        raise SourceError(
+            f"{path}: {name!r} is stored in {stored_dtype}, expected a float of 16 bits or more; give the unquantised "
+            "model"
+        )
+    dtype = _STORED[stored_dtype]
+    return dtype if dtype.kind in "iub" else np.dtype(np.float32)
+
+
+def _widened(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """The weights in float32; of float16, numpy's own way takes three times as long."""
+    if array.dtype != np.float16:
+        return array.astype(np.float32, copy=False)
+    bits = array.view(np.int16)
+    magnitudes = bits & np.int16(0x7FFF)
+    if magnitudes.max(initial=0) >= 0x7C00:  # an infinity or a NaN
+        return array.astype(np.float32)
+    wide = magnitudes.astype(np.int32)
+    wide <<= 13  # where float32 has the same exponent and mantissa, but for the exponents' biases
+    weights = wide.view(np.float32)
+    weights *= np.float32(2.0**112)
+    wide |= bits.astype(np.int32) & np.int32(-(2**31))
+    return weights

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bsexport_runtime import codec
+
 Int64s = npt.NDArray[np.int64]
 
 
@@ -49,7 +51,7 @@ def count(levels: npt.NDArray[np.int32]) -> Histogram:
     if high - low > DENSE_SPAN:
         values, counts = np.unique(levels, return_counts=True)
         return Histogram(values, counts.astype(np.int64))
-    table = np.bincount(levels.reshape(-1) - np.int32(low), minlength=high - low + 1)
+    table = codec.default().count(levels, least=low, bins=high - low + 1)
     present = np.flatnonzero(table)
     return Histogram((present + low).astype(np.int32), table[present])
 

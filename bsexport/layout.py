@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ from bsexport_runtime.format import Layout
 
 Int64s = npt.NDArray[np.int64]
 
-RUN_LIMIT = format.MAX_BLOCK_WEIGHTS
 CHUNK = 1 << 18  # weights looked at together: the temporary arrays stay in the cache
 PADDING_BITS = 3.5  # what a stream's last byte has left over, on average
 INDEX_WIDTH = 2
@@ -117,21 +116,31 @@ def choose(symbols: Histogram, levels: npt.NDArray[np.int32], limits: Allowed) -
 
     symbols: the histogram of the levels in the order of their symbols. levels: the tensor's, int32, any shape.
     """
-    return min(_candidates(symbols, levels, limits), key=lambda coding: coding.cost)
+    return choose_by(symbols, levels.shape, lambda: count_streams(levels, symbols), limits)
 
 
-def _candidates(symbols: Histogram, levels: npt.NDArray[np.int32], limits: Allowed) -> Iterator[Coding]:
+def choose_by(symbols: Histogram, shape: Sequence[int], count: Callable[[], Streams], limits: Allowed) -> Coding:
+    """The coding of least cost of a tensor whose levels are counted elsewhere, if that is needed at all.
+
+    symbols: the histogram of the levels in the order of their symbols. shape: the tensor's. count: counts its streams.
+    """
+    return min(_candidates(symbols, shape, count, limits), key=lambda coding: coding.cost)
+
+
+def _candidates(
+    symbols: Histogram, shape: Sequence[int], count: Callable[[], Streams], limits: Allowed
+) -> Iterator[Coding]:
     """The best codes for each layout, without and with pairs. Each stream's code is chosen alone: costs add up."""
     counts, families = symbols.counts, limits.families
     sparse = [layout for layout in limits.layouts if layout is not Layout.EG]
     if Layout.EG in limits.layouts:
         code, bits = best_code(counts, families, limits.order)
-        yield _coding(Layout.EG, symbols, levels, code, 0, None, bits)
-        if 4 * int(counts[0]) < levels.size:
+        yield _coding(Layout.EG, symbols, shape, code, 0, None, bits)
+        if 4 * int(counts[0]) < math.prod(shape):
             return  # runs and bitmaps pay from about a third of zeros on: below a quarter they are not worth counting
     if not sparse:
         return
-    streams = count_streams(levels, symbols)
+    streams = count()
     run_code, run_bits = best_code(streams.runs, families)
     forms: list[Form] = [(None, *best_code(counts[1:], families))]
     if streams.pairs.size:
@@ -139,15 +148,15 @@ def _candidates(symbols: Histogram, levels: npt.NDArray[np.int32], limits: Allow
         forms.append((classes, *best_code(streams.pairs[codebook.pairs_by_rank(classes)], families)))
     for form, code, bits in forms:
         if Layout.BM in sparse:
-            yield _coding(Layout.BM, symbols, levels, code, 0, form, bits + _bitmap_bits(levels.shape))
+            yield _coding(Layout.BM, symbols, shape, code, 0, form, bits + _bitmap_bits(shape))
         if Layout.RL in sparse:
-            yield _coding(Layout.RL, symbols, levels, code, run_code, form, bits + run_bits)
+            yield _coding(Layout.RL, symbols, shape, code, run_code, form, bits + run_bits)
 
 
 def _coding(
     layout: Layout,
     symbols: Histogram,
-    levels: npt.NDArray[np.int32],
+    shape: Sequence[int],
     level_code: int,
     run_code: int,
     classes: npt.NDArray[np.uint8] | None,
@@ -155,11 +164,11 @@ def _coding(
 ) -> Coding:
     """Count what a blob has besides its blocks' bits; the index has two-byte counts, as all but huge blocks do."""
     _, codebook_bits = codebook.write(Codebook(symbols.levels, classes))
-    block_rows, block_cols = format.geometry(levels.shape)
-    rows, cols = levels.shape[0], levels.size // levels.shape[0]
+    block_rows, block_cols = format.geometry(shape)
+    rows, cols = shape[0], math.prod(shape[1:])
     blocks = -(-rows // block_rows) * -(-cols // block_cols)
     entry = layout.counts * INDEX_WIDTH + 4
-    head = format.head_bytes(levels.ndim, len(codebook_bits), blocks * entry)
+    head = format.head_bytes(len(shape), len(codebook_bits), blocks * entry)
     streams = 2 if layout is Layout.RL else 1
     return Coding(layout, level_code, run_code, classes, bits, bits + 8 * head + PADDING_BITS * streams * blocks)
 
@@ -169,12 +178,15 @@ def _bitmap_bits(shape: Sequence[int]) -> int:
     return 8 * int(format.bitmap_bytes(weights).sum())
 
 
-def count_streams(levels: npt.NDArray[np.int32], symbols: Histogram) -> Streams:
-    """Count runs of symbol 0 and pairs of other symbols, block by block."""
-    bounds = format.block_bounds(levels.shape, *format.geometry(levels.shape))
+def count_streams(levels: npt.NDArray[np.int32], symbols: Histogram, grid: tuple[int, int] | None = None) -> Streams:
+    """Count runs of symbol 0 and pairs of other symbols, block by block.
+
+    levels: a tensor's, or those of consecutive blocks of one (see `slabs.Slab`), whose geometry is `grid`.
+    """
+    bounds = format.block_bounds(levels.shape, *(grid or format.geometry(levels.shape)))
     flat = levels.reshape(-1)
     alphabet = symbols.levels.size - 1 if symbols.levels.size in format.PAIR_SYMBOLS else 0
-    runs, pairs = np.zeros(RUN_LIMIT, np.int64), np.zeros(alphabet**2, np.int64)
+    runs, pairs = np.zeros(0, np.int64), np.zeros(alphabet**2, np.int64)
     by_level = np.argsort(symbols.levels)
     for part in np.array_split(bounds[:-1], math.ceil(levels.size / CHUNK)):
         if part.size == 0:
@@ -183,11 +195,24 @@ def count_streams(levels: npt.NDArray[np.int32], symbols: Histogram) -> Streams:
         coded = np.flatnonzero(flat[begin:end] != symbols.levels[0]) + begin
         per_block = np.diff(coded.searchsorted(part), append=coded.size)
         block = np.repeat(np.arange(part.size), per_block)
-        runs += np.bincount(_runs(coded, part[block]), minlength=runs.size)
+        runs = _sum(runs, np.bincount(_runs(coded, part[block])))
         if alphabet:
             values = by_level[symbols.levels[by_level].searchsorted(flat[coded])] - 1
             pairs += np.bincount(_pairs(values, block, alphabet), minlength=pairs.size)
-    return Streams(np.trim_zeros(runs, "b"), pairs)
+    return Streams(runs, pairs)
+
+
+def merge_streams(parts: Iterable[Streams]) -> Streams:
+    """The streams of several parts of a tensor together, at least one."""
+    return reduce(lambda one, other: Streams(_sum(one.runs, other.runs), one.pairs + other.pairs), parts)
+
+
+def _sum(one: Int64s, other: Int64s) -> Int64s:
+    """The sum of two histograms, which may differ in length."""
+    longer, shorter = (one, other) if one.size > other.size else (other, one)
+    total = longer.copy()
+    total[: shorter.size] += shorter
+    return total
 
 
 def _runs(coded: Int64s, block_start: Int64s) -> Int64s:

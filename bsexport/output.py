@@ -44,7 +44,7 @@ class Staging:
 
     def __enter__(self) -> Staging:
         with disk_errors(self.out):
-            self._made = _make_parents(self.out)
+            self._made = make_parents(self.out)
             _clean_up(self.out)
             self._check()  # a killed run's older output may have come back
             self.path = self.out.parent / f"{_prefix(self.out)}{secrets.token_hex(4)}{PARTIAL}"
@@ -58,9 +58,7 @@ class Staging:
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
-        for parent in self._made:
-            with contextlib.suppress(OSError):  # not empty: something was published
-                parent.rmdir()
+        remove_empty(self._made)
 
     def publish_directory(self) -> None:
         """The temporary directory becomes `out`; an older one steps aside first and is deleted last."""
@@ -77,7 +75,7 @@ class Staging:
 
 def publish_directory(path: Path, out: Path, check: Callable[[], None]) -> None:
     """Rename a finished directory to `out`, after `check`; an older one steps aside first and is deleted last."""
-    old = path.with_suffix(OLD)
+    old = old_of(path)
     with disk_errors(out):
         for file in path.rglob("*"):
             if file.is_file():
@@ -120,11 +118,23 @@ def _prefix(out: Path) -> str:
     return f".{out.name[:PREFIX_LENGTH]}."
 
 
-def _make_parents(out: Path) -> list[Path]:
+def make_parents(out: Path) -> list[Path]:
     """Make the directories that `out` lacks; returns those that were made, the innermost first."""
     missing = [parent for parent in out.parents if not parent.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     return missing
+
+
+def remove_empty(directories: list[Path]) -> None:
+    """Remove those directories in which nothing was published."""
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+def old_of(path: Path) -> Path:
+    """Where an older output stands aside while the directory `path` takes its place."""
+    return path.with_suffix(OLD)
 
 
 def take_lock(directory: Path) -> int | None:
@@ -146,7 +156,7 @@ def _clean_up(out: Path) -> None:
         lock = take_lock(left)
         if lock is None:
             continue
-        old = left.with_suffix(OLD)
+        old = old_of(left)
         if old.exists() and not out.exists():
             old.rename(out)  # killed between the two renames: the older output goes back to its place
         shutil.rmtree(old, ignore_errors=True)

@@ -1,22 +1,29 @@
-"""Magnitude pruning, exact to one weight, in passes over tensors that are read one at a time.
+"""Magnitude pruning, exact to one weight, in passes over parts of tensors that are read one at a time.
 
 A magnitude is compared as the 31 bits of its float32, which order as the magnitudes do. The global threshold is found
-by two histograms, of the high 16 and of the low 15 bits, so that nothing but counts outlives a tensor.
+by two histograms, of the high 16 and of the low 15 bits, so that nothing but counts outlives a part. One is enough for
+weights that are no finer than float16 or bfloat16.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bsexport.errors import SourceError
+from bsexport.slabs import Each
+from bsexport_runtime import codec
 
-LOW_BITS = 15
+MAGNITUDE = 0x7FFFFFFF  # the bits of a float32 but for its sign
+HIGH_BITS, LOW_BITS = 16, 15
+HALF_BITS = 2  # of the low ones, that float16 has
+INFINITE = 0x7F800000  # from here on infinities, and NaN
 CHUNK = 1 << 18  # weights looked at together: the temporary arrays stay in the cache
 
 Bits = npt.NDArray[np.uint32]
@@ -44,30 +51,74 @@ def count_to_prune(weights: int, ratio: float) -> int:
     return round(weights * ratio)
 
 
-def threshold(tensors: Iterable[tuple[str, Callable[[], Array]]], ratio: float) -> Threshold:
-    """The threshold that prunes the given ratio of all the weights of the named tensors together.
+def threshold(parts: Iterable[tuple[str, Callable[[], Array]]], ratio: float, each: Each = map) -> Threshold:
+    """The threshold that prunes the given ratio of all the weights of the parts together.
 
-    Each tensor is read twice. Raises SourceError if one holds a NaN or an infinity.
+    parts: the name of the tensor, for messages, and what reads some of its weights. Each part is read once, and again
+    unless its low bits are all 0, as those of bfloat16 and of float16 are. each: applies a function to many parts.
+    Raises SourceError if one holds a NaN or an infinity.
     """
-    tensors = list(tensors)
-    high = np.zeros(1 << 16, np.int64)
-    for name, read in tensors:
-        for chunk in _chunks(read()):
-            check_finite(name, chunk)
-            bits = magnitude_bits(chunk)
-            high += np.bincount(bits >> LOW_BITS, minlength=high.size)
+    parts = list(parts)
+    high = np.zeros(1 << HIGH_BITS, np.int64)
+    half = np.zeros(1 << HIGH_BITS + HALF_BITS, np.int64)  # of parts that need no second look
+    fine = []
+    for part, (counts, exact) in zip(parts, each(_count_high, parts), strict=True):
+        if exact:
+            half[:: half.size // counts.size] += counts
+        else:
+            high += counts
+            fine.append(part[1])
+    halves = half.reshape(high.size, -1)
+    high += halves.sum(axis=1)
     count = count_to_prune(int(high.sum()), ratio)
     if count == 0:
         return NOTHING
     prefix, below = _bin_of(high, count)
     low = np.zeros(1 << LOW_BITS, np.int64)
-    for _, read in tensors:
-        for chunk in _chunks(read()):
-            bits = magnitude_bits(chunk)
-            bits = bits[bits >> LOW_BITS == prefix]
-            low += np.bincount(bits & (low.size - 1), minlength=low.size)
+    low[:: 1 << LOW_BITS - HALF_BITS] = halves[prefix]
+    for counts in each(partial(_count_low, prefix=prefix), fine):
+        low += counts
     suffix, below_low = _bin_of(low, count - below)
     return Threshold(prefix << LOW_BITS | suffix, count - below - below_low)
+
+
+def _count_high(part: tuple[str, Callable[[], Array]]) -> tuple[npt.NDArray[np.int64], bool]:
+    """How often each value of the high bits occurs, and whether no lower ones are set. Of weights that are float16's,
+    as many bits are high as these have."""
+    name, read = part
+    weights = read().reshape(-1)
+    with np.errstate(over="ignore"):  # see magnitude_bits
+        words = weights.astype(np.float32, copy=False).view(np.uint32)
+    used = int(np.bitwise_or.reduce(words)) & MAGNITUDE
+    lowest = (used & -used).bit_length() - 1 if used else LOW_BITS
+    bits = HIGH_BITS + HALF_BITS * (LOW_BITS - HALF_BITS <= lowest < LOW_BITS)
+    counts = codec.default().count(words, mask=MAGNITUDE, shift=31 - bits, bins=1 << bits)
+    if counts[INFINITE >> 31 - bits :].any():
+        check_finite(name, weights)
+    return counts, lowest >= 31 - bits
+
+
+def _count_low(read: Callable[[], Array], prefix: int) -> npt.NDArray[np.int64]:
+    """Of the weights with these high bits, how often each value of the low bits occurs."""
+    low = np.zeros(1 << LOW_BITS, np.int64)
+    for chunk in _chunks(read()):
+        bits = magnitude_bits(chunk)
+        bits = bits[bits >> LOW_BITS == prefix]
+        low += np.bincount(bits & (low.size - 1), minlength=low.size)
+    return low
+
+
+def count_ties(weights: Array, limit: Threshold) -> int:
+    """How many of the weights equal the threshold."""
+    return sum(int(np.count_nonzero(magnitude_bits(chunk) == limit.bits)) for chunk in _chunks(weights))
+
+
+def deal(limit: Threshold, ties: Iterable[int]) -> Iterator[Threshold]:
+    """The threshold for each of several parts, in order of storage, that hold so many ties each."""
+    left = limit.ties
+    for count in ties:
+        yield replace(limit, ties=min(left, count))
+        left -= min(left, count)
 
 
 def prune(weights: Array, limit: Threshold) -> tuple[Array, int]:
@@ -108,7 +159,7 @@ def prune_rows(name: str, weights: Array, ratio: float) -> Array:
 def magnitude_bits(weights: Array) -> Bits:
     """The magnitudes as uint32 that order as they do (NaN above infinity)."""
     with np.errstate(over="ignore"):  # float64 beyond float32: ranked as infinite
-        return np.bitwise_and(weights.astype(np.float32, copy=False).view(np.uint32), np.uint32(0x7FFFFFFF))
+        return np.bitwise_and(weights.astype(np.float32, copy=False).view(np.uint32), np.uint32(MAGNITUDE))
 
 
 def _chunks(weights: Array) -> Iterable[Array]:

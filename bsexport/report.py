@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from bsexport.layout import best_code, code_bits, code_name
 from bsexport.prune import Threshold
 from bsexport.recipe import Recipe
 from bsexport.source import Weight
-from bsexport_runtime import codec, codes
+from bsexport_runtime import codes
 from bsexport_runtime.format import Layout
 
 FP32_BYTES = 4
@@ -61,9 +60,9 @@ class TensorReport:
     why: str
 
     @classmethod
-    def of(cls, weight: Weight, coded: CodedTensor, offset: int, arena_offset: int, *, pruned: bool) -> TensorReport:
+    def of(cls, weight: Weight, coded: CodedTensor, arena_offset: int, *, pruned: bool) -> TensorReport:
         """The report of a tensor that was just coded."""
-        head = codec.parse(coded.blob)
+        head = coded.head
         counts = None if coded.symbols is None else coded.symbols.counts
         code, bits = (0, 0) if counts is None else best_code(counts)
         return cls(
@@ -73,11 +72,11 @@ class TensorReport:
             ties=weight.ties,
             weights=weight.size,
             nbytes=head.nbytes,
-            offset=offset,
-            blob_bytes=len(coded.blob),
+            offset=coded.placed.offset,
+            blob_bytes=coded.placed.nbytes,
             head_bytes=head.head_bytes,
             arena_offset=arena_offset,
-            sha256=hashlib.sha256(coded.blob).hexdigest(),
+            sha256=coded.placed.sha256,
             largest=coded.largest,
             layout=head.layout.name,
             level_code="" if coded.why else code_name(head.level_code),

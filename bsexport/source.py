@@ -1,4 +1,4 @@
-"""What pack reads: a graph without weights, and named tensors that are read lazily, one at a time."""
+"""What pack reads: a graph without weights, and named tensors that are read lazily, in parts."""
 
 from __future__ import annotations
 
@@ -48,12 +48,13 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")  # how Python reads a byte of a
 
 @dataclass(frozen=True)
 class Weight:
-    """One named tensor of the source, read when it is asked for.
+    """One named tensor of the source, read when it is asked for, whole or in parts.
 
     name: the checkpoint's name (Hugging Face) or the initializer's name (ONNX).
     shape: as stored, every dimension at least 1.
-    dtype: numpy or ml_dtypes dtype of the tensor in the graph. `read` returns that dtype.
-    read: returns a fresh or read-only C-ordered array of `shape`; called more than once.
+    dtype: numpy or ml_dtypes dtype of the tensor in the graph, in which it is read.
+    read_part: weights begin to end - 1 of the row-major tensor, a fresh or read-only array of one dimension; called
+        more than once, and by several threads.
     ties: other names of the same tensor in the checkpoint.
     head: part of the task head (pooler, classifier), protected from pruning by default.
     constant: made by the model's code, such as a table of positions; not in the checkpoint, so never pruned or coded.
@@ -62,10 +63,14 @@ class Weight:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    read: Callable[[], npt.NDArray[Any]]
+    read_part: Callable[[int, int], npt.NDArray[Any]]
     ties: tuple[str, ...] = ()
     head: bool = False
     constant: bool = False
+
+    def read(self) -> npt.NDArray[Any]:
+        """The whole tensor, fresh or read-only, C-ordered, of `shape`."""
+        return self.read_part(0, self.size).reshape(self.shape)
 
     @property
     def size(self) -> int:
@@ -90,6 +95,7 @@ class Source:
         `weights` stands in one of the two, or in both. None for all other models.
     weights: in the order in which they are stored.
     files: what the device needs beside the graph (config.json, tokenizer or image-processor files), by base name.
+    stores: the files that the weights are read from, as far as there are any.
     inline: names of the tensors of the model that stay in the graph, values and all: small, or for no blob to hold.
     """
 
@@ -100,11 +106,23 @@ class Source:
     files: tuple[Path, ...]
     inline: tuple[str, ...] = ()
     encoder: onnx.ModelProto | None = None
+    stores: tuple[Path, ...] = ()
 
     @property
     def graphs(self) -> dict[str, onnx.ModelProto]:
         """Its graphs, by how the names of their files begin in a package."""
         return {"": self.graph} | ({} if self.encoder is None else {ENCODER: self.encoder})
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Reads parts of a tensor that is there already."""
+
+    array: npt.NDArray[Any]
+
+    def __call__(self, begin: int, end: int) -> npt.NDArray[Any]:
+        """See `Weight.read_part`."""
+        return self.array.reshape(-1)[begin:end]
 
 
 def default_name(model: str) -> str:

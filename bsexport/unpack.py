@@ -47,12 +47,18 @@ def unpack(path: Path, out: Path, *, force: bool = False) -> Path:
 
 def read_tensor(package: Package, tensor: Tensor) -> Array:
     """One decoded tensor in the type of the graph, with ml_dtypes for what numpy lacks. Raises PackageError."""
-    data = bytearray(package.head(tensor).nbytes)
+    return read_part(package, tensor, 0, package.head(tensor).weights).reshape(tensor.shape)
+
+
+def read_part(package: Package, tensor: Tensor, begin: int, end: int) -> Array:
+    """Weights begin to end - 1 of a decoded tensor, see `source.Weight.read_part`. Raises PackageError."""
     try:
-        codec.decode_into([package.blob(tensor)], [data], threads=1)
+        part = codec.decode_part(package.blob(tensor), begin, end)
     except BlobError as error:
         raise package.damaged(tensor, error) from error
-    return np.frombuffer(data, dtype_of(tensor)).reshape(tensor.shape)
+    dtype = dtype_of(tensor)
+    # What numpy lacks comes widened to float32 (bfloat16), or as its bits.
+    return part.astype(dtype, copy=False) if part.dtype.itemsize != dtype.itemsize else part.view(dtype)
 
 
 def dtype_of(tensor: Tensor) -> np.dtype[Any]:

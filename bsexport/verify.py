@@ -18,15 +18,16 @@ from bsexport.graph import rewrite
 from bsexport.graph.schema import refusal
 from bsexport.graph.skeleton import declared_weights
 from bsexport.inputs import TEXT_INPUTS, sample_inputs
-from bsexport.pipeline import Part, Progress, prune_part, take_part, threshold
+from bsexport.pipeline import Progress, Pruned, counter, take_part, threshold
 from bsexport.recipe import Recipe
+from bsexport.slabs import Each, Slab, Workers
 from bsexport.source import Source
 from bsexport.steps import disagreement
-from bsexport.unpack import read_tensor
+from bsexport.unpack import read_part
 from bsexport_runtime.cache import PRESENT
 from bsexport_runtime.errors import PackageError
 from bsexport_runtime.format import align
-from bsexport_runtime.package import CODED_GRAPH, ENCODER, MANIFEST, PLAIN_GRAPH, Package
+from bsexport_runtime.package import CODED_GRAPH, ENCODER, MANIFEST, PLAIN_GRAPH, Package, Tensor
 from bsexport_runtime.session import Session, load, own_options
 
 Array = npt.NDArray[Any]
@@ -100,7 +101,9 @@ def _cache_as_one(outputs: dict[str, OutputDeviation]) -> dict[str, OutputDeviat
     return shown | ({f"{PRESENT}*": max(cache, key=lambda output: output.deviation or 0)} if cache else {})
 
 
-def check(path: Path, open_model: Callable[[str | None], Source] | None, progress: Progress) -> Verdict:
+def check(
+    path: Path, open_model: Callable[[str | None], Source] | None, progress: Progress, *, threads: int = 1
+) -> Verdict:
     """Check every checksum, block and the coded graph; then, if the package is sound, compare it with its model.
 
     open_model: opens the model for a task, if the package is to be compared with one.
@@ -110,7 +113,7 @@ def check(path: Path, open_model: Callable[[str | None], Source] | None, progres
     wrong = (*package.verify(), *_check_graph(package))
     comparison = None
     if open_model is not None and not wrong:
-        comparison = compare(path, open_model(package.manifest.get("task")), progress)
+        comparison = compare(path, open_model(package.manifest.get("task")), progress, threads=threads)
         wrong = comparison.wrong
     return Verdict(package.path, len(package.tensors), len(package.files), wrong, comparison)
 
@@ -130,14 +133,15 @@ def _check_graph(package: Package) -> Iterator[str]:
             yield f"{package.path / names[0]}: onnx refuses it: {why}; pack the model again"
 
 
-def compare(path: Path, source: Source, progress: Progress) -> Comparison:
+def compare(path: Path, source: Source, progress: Progress, *, threads: int = 1) -> Comparison:
     """Compare a sound package with the model that it was made from.
 
     Raises SourceError if the model has other tensors than the package.
     """
     package = Package(path)
     _check_same_tensors(package, source)
-    error, wrong = _compare_weights(package, source, progress)
+    with Workers(threads) as workers:
+        error, wrong = _compare_weights(package, source, workers.each, progress)
     try:
         outputs, why = _compare_outputs(path, source), ""
         wrong += _compare_steps(path, source)
@@ -164,11 +168,11 @@ def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
     return " x ".join(map(str, shapes[name])) if name in shapes else "absent"
 
 
-def _compare_weights(package: Package, source: Source, progress: Progress) -> tuple[float, list[str]]:
+def _compare_weights(package: Package, source: Source, each: Each, progress: Progress) -> tuple[float, list[str]]:
     """Prune the model's weights again and hold every one against the decoded."""
     recipe = Recipe.from_json(package.manifest["recipe"])
     parts = take_part(source.weights, recipe)
-    limit = threshold(parts, recipe, progress)
+    limit = threshold(parts, recipe, each, progress)
     wrong = []
     if package.manifest["threshold"] != limit.magnitude:
         wrong.append(
@@ -176,42 +180,52 @@ def _compare_weights(package: Package, source: Source, progress: Progress) -> tu
             f"but pruning {recipe.prune:g} of the model's weights takes {limit.magnitude}"
         )
     tensors = {tensor.name: tensor for tensor in package.tensors}
-    largest, done = 0.0, 0
-    total = sum(part.weight.size for part in parts)
+    largest, done = 0.0, counter("comparing", sum(part.weight.size for part in parts), progress)
     for part in parts:
-        expected, limit = prune_part(part, part.weight.read(), recipe, limit)
         tensor = tensors[part.weight.name]
-        decoded = read_tensor(package, tensor)
+        head = package.head(tensor)
+        pruned = Pruned(part, recipe, limit, each, (head.block_rows, head.block_cols))
         if tensor.info["why"]:
-            wrong.extend(_compare_raw(part, decoded, expected))
+            wrong.extend(_compare_raw(package, tensor, pruned, each))
         else:
-            error, lines = _compare_coded(part, decoded, expected, recipe.step)
+            error, lines = _compare_coded(package, tensor, pruned, each)
             largest = max(largest, error)
             wrong.extend(lines)
-        done += part.weight.size
-        progress("comparing", done / total)
+        package.release(tensor)
+        limit = pruned.left
+        done(part.weight.size)
     return largest, wrong
 
 
-def _compare_raw(part: Part, decoded: Array, expected: Array) -> list[str]:
-    if decoded.dtype == expected.dtype and decoded.tobytes() == expected.tobytes():
+def _compare_raw(package: Package, tensor: Tensor, pruned: Pruned, each: Each) -> list[str]:
+    def differs(slab: Slab) -> bool:
+        decoded, expected = read_part(package, tensor, slab.begin, slab.end), pruned.read(slab)
+        return decoded.dtype != expected.dtype or decoded.tobytes() != expected.tobytes()
+
+    if not any(each(differs, pruned.slabs)):
         return []
-    return [f"tensor {part.weight.name}: is stored as it is, but differs from the model's"]
+    return [f"tensor {tensor.name}: is stored as it is, but differs from the model's"]
 
 
-def _compare_coded(part: Part, decoded: Array, expected: Array, step: float) -> tuple[float, list[str]]:
+def _compare_coded(package: Package, tensor: Tensor, pruned: Pruned, each: Each) -> tuple[float, list[str]]:
     """The largest error in units of step/2, and a line if a weight is further off than that.
 
     Beyond step/2 only the rounding of the product level * step and of the stored type may go.
     """
-    values = decoded.astype(np.float64)
-    errors = np.abs(expected.astype(np.float64) - values)
-    info = ml_dtypes.finfo(decoded.dtype)
-    epsilon = max(float(info.eps), float(np.finfo(np.float32).eps))
-    rounding = epsilon * np.abs(values) + float(info.smallest_subnormal)
-    bad = int(np.count_nonzero(~(errors <= step / 2 + rounding)))
-    line = f"tensor {part.weight.name}: {bad} weights are further than step/2 from the model's, pruned"
-    return float(errors.max()) / (step / 2), [line] if bad else []
+    half = pruned.recipe.step / 2
+
+    def errors(slab: Slab) -> tuple[float, int]:
+        decoded, expected = read_part(package, tensor, slab.begin, slab.end), pruned.read(slab)
+        values = decoded.astype(np.float64)
+        found = np.abs(expected.astype(np.float64) - values)
+        info = ml_dtypes.finfo(decoded.dtype)
+        epsilon = max(float(info.eps), float(np.finfo(np.float32).eps))
+        rounding = epsilon * np.abs(values) + float(info.smallest_subnormal)
+        return float(found.max()), int(np.count_nonzero(~(found <= half + rounding)))
+
+    largest, bad = zip(*each(errors, pruned.slabs), strict=True)
+    line = f"tensor {tensor.name}: {sum(bad)} weights are further than step/2 from the model's, pruned"
+    return float(np.max(largest)) / half, [line] if any(bad) else []
 
 
 def _compare_outputs(path: Path, source: Source) -> dict[str, OutputDeviation]:

@@ -18,7 +18,17 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from bsexport.errors import OutputError, ResumeError
-from bsexport.output import HAS_LOCKS, PARTIAL, check_output, disk_errors, publish_directory, take_lock
+from bsexport.output import (
+    HAS_LOCKS,
+    PARTIAL,
+    check_output,
+    disk_errors,
+    make_parents,
+    old_of,
+    publish_directory,
+    remove_empty,
+    take_lock,
+)
 
 _RUN = "run.json"
 
@@ -68,9 +78,11 @@ class Working(ABC):
             )
 
     def __enter__(self) -> Self:
+        self._restore()
         self.check()
         with disk_errors(self.out):
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._parents = make_parents(self.path)
+            self.path.mkdir(exist_ok=True)
             self._lock = take_lock(self.path)
             if self._lock is None and HAS_LOCKS:
                 raise OutputError(f"{self.path}: another process works there; wait for it or stop it")
@@ -84,6 +96,7 @@ class Working(ABC):
     ) -> None:
         if (self.out.exists() and error is None) or not any(self.left()):
             shutil.rmtree(self.path, ignore_errors=True)
+            remove_empty(self._parents)
         elif isinstance(error, (KeyboardInterrupt, SystemExit)):
             error.add_note(f"{self.path} holds {self.what}: go on with --resume")
         if self._lock is not None:
@@ -113,7 +126,8 @@ class Working(ABC):
                     "resume with what it was begun with, or begin anew with --force"
                 )
         else:
-            path.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+            with disk_errors(self.out):
+                path.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
 
     def began_with(self, key: str) -> Any:
         """What run.json says under a key; None if there is no run to resume, or nothing under it."""
@@ -129,6 +143,13 @@ class Working(ABC):
     def digest(self) -> str:
         """The sha256 of run.json."""
         return hashlib.sha256((self.path / _RUN).read_bytes()).hexdigest()
+
+    def _restore(self) -> None:
+        """Killed between the two renames that publish: the older output goes back to its place."""
+        old = old_of(self.output)
+        if old.exists() and not os.path.lexists(self.out):
+            with disk_errors(self.out):
+                old.rename(self.out)
 
     def _is_ours(self) -> bool:
         """Whether it is empty, or holds what a run leaves."""

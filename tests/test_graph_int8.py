@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from bsexport.graph.int8 import Reading, int8, readings
 from bsexport.graph.read import read_onnx
 from bsexport.graph.rewrite import plain
 from bsexport.quantize import quantize
-from bsexport.source import Source
+from bsexport.source import InMemory, Source
 from bsexport_runtime.int8 import Int8Form, Int8Matrix, lay_out
 from bsexport_runtime.package import ARENA
 
@@ -99,7 +98,7 @@ def test_int8_computes_nearly_the_same(name: str, levels: int, tmp_path: Path) -
     model, arena, weights = int8_graph(source, step)
     (tmp_path / ARENA).write_bytes(arena)
     onnx.save(model, tmp_path / "int8.onnx")
-    changed = replace(source, weights=tuple(replace(w, read=partial(weights.get, w.name)) for w in source.weights))
+    changed = replace(source, weights=tuple(replace(w, read_part=InMemory(weights[w.name])) for w in source.weights))
     (tmp_path / "plain").mkdir()
     onnx.save(plain(source.graph, write_arena(changed, tmp_path / "plain")), tmp_path / "plain" / "plain.onnx")
     for found, expected in zip(

@@ -97,6 +97,10 @@ def test_classes_are_half_bits_of_surprise():
     assert layout.pair_classes(np.array([2**41, 2**40, 1], np.int64)).tolist() == [0, 63]
 
 
+def candidates(symbols, levels, limits):
+    return layout._candidates(symbols, levels.shape, lambda: layout.count_streams(levels, symbols), limits)
+
+
 def encoded(levels, symbols, coding):
     return codec.encode(
         levels,
@@ -123,7 +127,9 @@ def test_the_cost_is_what_the_encoder_writes(seed, density, scale, only, family)
     random = np.random.default_rng(seed)
     levels = np.rint(random.laplace(0, scale, (400, 100)) * (random.random((400, 100)) < density)).astype(np.int32)
     symbols = codebook.rank(codebook.count(levels))
-    for coding in layout._candidates(symbols, levels, layout.allowed(only, family, None)):
+    for coding in layout._candidates(
+        symbols, levels.shape, lambda: layout.count_streams(levels, symbols), layout.allowed(only, family, None)
+    ):
         blob = encoded(levels, symbols, coding)
         head = codec.parse(blob)
         streams = 2 if coding.layout is Layout.RL else 1
@@ -146,7 +152,9 @@ def test_small_alphabets_get_pairs_where_these_pay():
     symbols = codebook.rank(codebook.count(levels))
     chosen = layout.choose(symbols, levels, Allowed((Layout.RL,)))
     assert chosen.pair_classes is not None
-    others = layout._candidates(symbols, levels, Allowed((Layout.RL,)))
+    others = layout._candidates(
+        symbols, levels.shape, lambda: layout.count_streams(levels, symbols), Allowed((Layout.RL,))
+    )
     assert len(encoded(levels, symbols, chosen)) == min(len(encoded(levels, symbols, other)) for other in others)
 
 

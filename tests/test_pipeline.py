@@ -253,7 +253,7 @@ def test_an_interrupted_run_leaves_nothing_half_made(tmp_path, number):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     for _ in range(2000):
-        if list(tmp_path.glob(".out.*.partial")) or process.poll() is not None:
+        if (tmp_path / "out.partial" / "package").is_dir() or process.poll() is not None:
             break
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()
@@ -263,19 +263,19 @@ def test_an_interrupted_run_leaves_nothing_half_made(tmp_path, number):
     assert [path.name for path in tmp_path.iterdir()] == ["big.onnx"]
 
 
-def test_what_a_killed_run_left_is_cleaned_up_and_what_a_living_one_works_on_is_not(small, tmp_path):
+def test_what_a_killed_run_of_unpack_left_is_cleaned_up_and_what_a_living_one_works_on_is_not(tmp_path):
     (tmp_path / ".out.0123.partial").mkdir()
     with Staging(tmp_path / "out", force=False, replaceable=is_package) as living:
-        pack(open_source(str(small)), RECIPE, tmp_path / "out")
-        assert {path.name for path in tmp_path.iterdir()} == {living.path.name, "out", "small.onnx"}
-    assert {path.name for path in tmp_path.iterdir()} == {"out", "small.onnx"}
+        with Staging(tmp_path / "out", force=False, replaceable=is_package) as other:
+            assert {path.name for path in tmp_path.iterdir()} == {living.path.name, other.path.name}
+        assert {path.name for path in tmp_path.iterdir()} == {living.path.name}
 
 
 def test_a_package_that_a_killed_run_had_set_aside_comes_back(small, tmp_path):
     pack(open_source(str(small)), RECIPE, tmp_path / "out")
     before = digests(tmp_path / "out")
-    (tmp_path / ".out.0123.partial").mkdir()
-    (tmp_path / "out").rename(tmp_path / ".out.0123.old")
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out").rename(tmp_path / "out.partial" / "package.old")
     with pytest.raises(OutputError, match="exists already"):
         pack(open_source(str(small)), Recipe(), tmp_path / "out")
     assert digests(tmp_path / "out") == before
@@ -313,14 +313,14 @@ def test_every_blob_is_compared_before_the_rename(small, tmp_path, monkeypatch):
     from bsexport import code
     from bsexport.errors import VerifyError
 
-    decode = code.codec.decode_rows
+    decode = code.codec.Parts.part
 
     def wrong(*args):
         decoded = decode(*args).copy()
         decoded.reshape(-1)[-1] += np.float32(1e-3)
         return decoded
 
-    monkeypatch.setattr(code.codec, "decode_rows", wrong)
+    monkeypatch.setattr(code.codec.Parts, "part", wrong)
     with pytest.raises(VerifyError, match=r"tensor .*: its blob does not decode to the weights that were coded"):
         pack(open_source(str(small)), RECIPE, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]

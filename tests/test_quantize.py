@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,19 @@ def test_the_quotient_is_taken_in_float64():
     assert np.float32(weights[0]) / np.float32(step) == np.float32(12.5)  # in float32 it would be a tie
     assert float(weights[0]) / step < 12.5
     assert quantize(weights, step).tolist() == [12]
+
+
+@pytest.mark.parametrize("step", [2.0**-8, 2.0**3, 2.0**-149, 2.0**127])
+def test_a_power_of_two_rounds_no_quotient(step):
+    weights = np.random.default_rng(0).integers(0, 1 << 32, 100_000, dtype=np.uint32).view(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        halves = np.float32([0.5, 1.5, -2.5]) * np.float32(step)
+    weights = np.append(weights[np.isfinite(weights)], halves[np.isfinite(halves)])
+    expected = np.rint(weights.astype(np.float64) / step)
+    levels = quantize(weights, step)
+    small = np.abs(expected) <= 1 << 24
+    assert np.array_equal(levels[small], expected[small])
+    assert (np.abs(levels[~small]) > 1 << 24).all()
 
 
 def test_the_value_is_one_float32_product():

@@ -16,7 +16,7 @@ import bsexport_runtime
 from bsexport.errors import OutputError
 from bsexport.pipeline import pack, why_uncoded
 from bsexport.recipe import Recipe
-from bsexport.source import Weight, open_source
+from bsexport.source import InMemory, Weight, open_source
 from bsexport.unpack import unpack
 from bsexport_runtime.errors import PackageError
 
@@ -178,7 +178,7 @@ def test_large_tables_of_the_models_own_code_stay_out_of_the_checkpoint(tmp_path
 
 
 def test_tables_of_the_models_own_code_are_neither_pruned_nor_coded() -> None:
-    table = Weight("table", (64, 64), np.dtype(np.float32), lambda: np.ones((64, 64), np.float32), constant=True)
+    table = Weight("table", (64, 64), np.dtype(np.float32), InMemory(np.ones((64, 64), np.float32)), constant=True)
     assert why_uncoded(table, Recipe(prune=0.5)) == "made by the model's code, not trained"
 
 

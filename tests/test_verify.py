@@ -19,7 +19,7 @@ from onnx import numpy_helper, parser
 from bsexport.errors import SourceError
 from bsexport.pipeline import pack
 from bsexport.recipe import Recipe
-from bsexport.source import Source, open_source
+from bsexport.source import InMemory, Source, open_source
 from bsexport.verify import Verdict, check
 from bsexport_runtime.errors import BsexportRuntimeError
 from bsexport_runtime.package import MANIFEST, seal
@@ -36,12 +36,8 @@ def verified(package: Path, model: Path | None = None) -> Verdict:
 
 def changed(source: Source, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Source:
     """The model with one tensor changed: what a packer with a bug would have coded."""
-
-    def other(read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
-        return lambda: change(read().copy())
-
     weights = tuple(
-        dataclasses.replace(weight, read=other(weight.read)) if weight.name == name else weight
+        dataclasses.replace(weight, read_part=InMemory(change(weight.read().copy()))) if weight.name == name else weight
         for weight in source.weights
     )
     return dataclasses.replace(source, weights=weights)

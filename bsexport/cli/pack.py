@@ -68,6 +68,7 @@ from bsexport.recipe import DEFAULT_STEP, NO_PROTECTION, Recipe, parse_step
 @click.option("--task", help="Export the model for this task.  [default: what its config.json says]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Package directory.  [default: ./NAME-bsx]")
 @click.option("--dry-run", is_flag=True, help="Report what the package would be, and write nothing.")
+@click.option("--resume", is_flag=True, help="Go on where a killed run left off, to the same bytes.")
 @force_option
 @json_option
 @quiet_option
@@ -88,6 +89,7 @@ def pack(
     task: str | None,
     out: Path | None,
     dry_run: bool,
+    resume: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -101,6 +103,8 @@ def pack(
     \b
         bsexport pack my-model --prune 0.8 --step 1e-3
     """
+    if dry_run and resume:
+        raise click.UsageError("--resume goes on with a package, which --dry-run does not write")
     if int8_check is not None:
         if dry_run:
             raise click.UsageError("--int8-check measures the package, which --dry-run does not write")
@@ -120,8 +124,7 @@ def pack(
         keep=keep,
         protect=protect,
     )
-    from bsexport.output import check_output
-    from bsexport.package import is_package
+    from bsexport.package import PackageWriter
     from bsexport.pipeline import pack as pack_model
     from bsexport.source import default_name, open_source
     from bsexport.table import report_text
@@ -129,7 +132,7 @@ def pack(
 
     out = out or Path(f"{default_name(model)}-bsx")
     if not dry_run:
-        check_output(out, force=force, replaceable=is_package)
+        PackageWriter(out, force=force, resume=resume).check()
     threads = threads or available_cores()
     cost = None
     with (
@@ -149,6 +152,7 @@ def pack(
             None if dry_run else out,
             int8=int8 or check is not None,
             force=force,
+            resume=resume,
             threads=threads,
             progress=progress,
         )

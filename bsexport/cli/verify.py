@@ -31,12 +31,13 @@ def verify(package: Path, against: str | None, as_json: bool, quiet: bool, trust
     """
     from bsexport.source import Source, open_source
     from bsexport.verify import check
+    from bsexport_runtime.session import available_cores
 
     def open_model(task: str | None) -> Source:
         return open_source(against or "", task=task, trust_remote_code=trust_remote_code)
 
     with progress_bar(hidden=quiet or as_json) as progress:
-        verdict = check(package, open_model if against is not None else None, progress)
+        verdict = check(package, open_model if against is not None else None, progress, threads=available_cores())
     for line in verdict.wrong:
         click.echo(f"Error: {one_line(line)}", err=True)
     if as_json:

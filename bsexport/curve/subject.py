@@ -34,17 +34,16 @@ DENSE = Recipe(keep=("*",))
 
 @dataclass(frozen=True)
 class Mapped:
-    """Reads a tensor from a file that holds it as it is."""
+    """Reads parts of a tensor from a file that holds it as it is."""
 
     path: Path
     offset: int
-    shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
-    def __call__(self) -> npt.NDArray[Any]:
-        """The tensor, mapped."""
+    def __call__(self, begin: int, end: int) -> npt.NDArray[Any]:
+        """The part, mapped; see `Weight.read_part`."""
         # Of a Path, memmap would look up at each call where that really is.
-        return np.memmap(str(self.path), self.dtype, "r", self.offset, self.shape)
+        return np.memmap(str(self.path), self.dtype, "r", self.offset + begin * self.dtype.itemsize, (end - begin,))
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def prepare(
 def detach(source: Source, dense: Path, report: Report) -> Source:
     """The source with its weights read from its dense package, and without files: it can be sent to other processes."""
     weights = tuple(
-        replace(weight, read=Mapped(dense / WEIGHTS, tensor.place.payload_offset, weight.shape, weight.dtype))
+        replace(weight, read_part=Mapped(dense / WEIGHTS, tensor.place.payload_offset, weight.dtype))
         for weight, tensor in zip(source.weights, report.tensors, strict=True)
     )
     return replace(source, weights=weights, files=())

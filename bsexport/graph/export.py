@@ -28,7 +28,7 @@ from bsexport.graph.rewrite import inline_constants
 from bsexport.graph.seq2seq import decoder, encoder, encoder_alone
 from bsexport.graph.skeleton import declare, declared_weights
 from bsexport.quiet import quiet
-from bsexport.source import Source, Weight, default_name
+from bsexport.source import InMemory, Source, Weight, default_name
 
 OPSET = 20
 """The first operator set with Gelu as one operator."""
@@ -65,7 +65,7 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
     inline = dict.fromkeys(name for graph in graphs for name in inline_constants(graph) if name in stored)
     graph, encoder = (*graphs, None)[:2]
     name = default_name(str(directory))
-    return Source(name, task, graph, weights, checkpoint.files(), tuple(inline), encoder)
+    return Source(name, task, graph, weights, checkpoint.files(), tuple(inline), encoder, checkpoint.stores())
 
 
 def _traces(model: Any, task: str) -> tuple[Callable[[Any, Path], Traced], ...]:
@@ -253,8 +253,8 @@ def _weights(
         if name in used and name not in constants:  # old checkpoints hold position ids that the model now makes itself
             ties = matched.ties.get(name, ())
             head = any(map(is_head, (name, *ties)))
-            weights.append(Weight(name, stored.shape, stored.dtype, partial(checkpoint.read, name), ties, head))
+            weights.append(Weight(name, stored.shape, stored.dtype, partial(checkpoint.read_part, name), ties, head))
     for name, array in constants.items():
         if name in used:
-            weights.append(Weight(name, array.shape, array.dtype, array.view, constant=True))
+            weights.append(Weight(name, array.shape, array.dtype, InMemory(array), constant=True))
     return tuple(weights)

@@ -130,7 +130,7 @@ def _share(
     others: list[str] = []
     for name in names:
         own = holders.get(name, first)
-        same = own is first or np.array_equal(checkpoint.read(own.name), checkpoint.read(first.name))
+        same = own is first or checkpoint.same(own.name, first.name)
         stored[name] = first if same else own
         if same and own is not first:
             others.append(own.name)

@@ -21,7 +21,7 @@ from bsexport.graph.hoist import constant_tensor, take_weights
 from bsexport.graph.rewrite import inline_constants
 from bsexport.graph.schema import DOMAIN
 from bsexport.graph.skeleton import declare, duplicate
-from bsexport.graph.tensor_data import data_reader, make_inline, packed_bytes
+from bsexport.graph.tensor_data import Unpacked, data_reader, make_inline, packed_bytes
 from bsexport.source import Source, Weight, default_name, device_files
 
 OLDEST_OPSET = 9
@@ -58,13 +58,15 @@ def read_onnx(path: Path) -> Source:
     heads = _heads(model.graph)
     graph = clean(_skeleton(model, tensors))
     used = {tensor.name for tensor in graph.graph.initializer}
+    unpacked = Unpacked()
     return Source(
         name=default_name(str(path)),
         task=None,
         graph=graph,
-        weights=tuple(_weight(tensor, path, heads) for tensor in tensors if tensor.name in used),
+        weights=tuple(_weight(tensor, path, heads, unpacked) for tensor in tensors if tensor.name in used),
         files=device_files(path.parent),
         inline=tuple(inline_constants(graph)),
+        stores=_stores(path, tensors),
     )
 
 
@@ -284,11 +286,17 @@ def _skeleton(model: onnx.ModelProto, tensors: list[TensorProto]) -> onnx.ModelP
     return skeleton
 
 
-def _weight(tensor: TensorProto, path: Path, heads: frozenset[str]) -> Weight:
+def _stores(path: Path, tensors: list[TensorProto]) -> tuple[Path, ...]:
+    """The model's file, and those of its external data."""
+    external = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    return (path, *(path.parent / name for name in sorted(external)))
+
+
+def _weight(tensor: TensorProto, path: Path, heads: frozenset[str], unpacked: Unpacked) -> Weight:
     return Weight(
         name=tensor.name,
         shape=tuple(tensor.dims),
         dtype=np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)),
-        read=data_reader(tensor, path),
+        read_part=data_reader(tensor, path, unpacked),
         head=tensor.name in heads,
     )

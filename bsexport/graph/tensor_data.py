@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -18,22 +19,41 @@ _SUB_BYTE_BITS = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2,
 """Bits per element of the types that ONNX packs into a byte stream."""
 
 
-def data_reader(tensor: TensorProto, model: Path) -> Callable[[], npt.NDArray[Any]]:
-    """Check where the data of `tensor` lies and return a function that reads it, alone, each time it is called.
+def data_reader(tensor: TensorProto, model: Path, unpacked: Unpacked) -> Callable[[int, int], npt.NDArray[Any]]:
+    """Check where the data of `tensor` lies and return a function that reads parts of it, see `source.Weight`.
 
-    The function returns an array of the tensor's shape and dtype, fresh or read-only, and raises SourceError if an
+    The function returns an array of the tensor's dtype, fresh or read-only, and raises SourceError if an
     external file has gone or shrunk meanwhile. Only for types of whole bytes.
-    Raises SourceError if the dims, the data and the external place do not agree.
+    unpacked: shared by the tensors of a model. Raises SourceError if the dims, the data and the external place do not
+    agree.
     """
     where = _where(tensor, model)
-    shape = tuple(tensor.dims)
     nbytes = packed_bytes(tensor, model)
     if tensor.data_location == TensorProto.EXTERNAL:
         place = _external(tensor, model, nbytes, where)
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        return lambda: np.frombuffer(place.read(), dtype=dtype).reshape(shape)
+        size = dtype.itemsize
+        return lambda begin, end: np.frombuffer(place.read(begin * size, (end - begin) * size), dtype=dtype)
     _check_inline(tensor, nbytes, where)
-    return lambda: np.asarray(numpy_helper.to_array(tensor))
+    return lambda begin, end: unpacked.values(tensor)[begin:end]
+
+
+class Unpacked:
+    """The values of the inline tensor that was read last: a TensorProto gives a fresh copy each time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tensor: TensorProto | None = None
+        self._values: npt.NDArray[Any] = np.empty(0)
+
+    def values(self, tensor: TensorProto) -> npt.NDArray[Any]:
+        """All values of a tensor, in one dimension."""
+        with self._lock:
+            if self._tensor is not tensor:
+                self._tensor, self._values = None, np.empty(0)  # before the next ones come
+                self._values = np.asarray(numpy_helper.to_array(tensor)).reshape(-1)
+                self._tensor = tensor
+            return self._values
 
 
 def make_inline(tensor: TensorProto, model: Path) -> None:
@@ -43,7 +63,7 @@ def make_inline(tensor: TensorProto, model: Path) -> None:
     if tensor.data_location != TensorProto.EXTERNAL:
         _check_inline(tensor, nbytes, where)
         return
-    tensor.raw_data = _external(tensor, model, nbytes, where).read()
+    tensor.raw_data = _external(tensor, model, nbytes, where).read(0, nbytes)
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
 
@@ -99,14 +119,14 @@ class _Place:
     nbytes: int
     where: str
 
-    def read(self) -> bytes:
+    def read(self, start: int, nbytes: int) -> bytes:
         try:
-            with self.file.open("rb") as stream:
-                stream.seek(self.offset)
-                data = stream.read(self.nbytes)
+            with self.file.open("rb", buffering=0) as stream:
+                stream.seek(self.offset + start)
+                data = stream.read(nbytes)
         except OSError as error:
             raise SourceError(f"{self.where}: cannot read {self.file}: {error.strerror}") from error
-        if len(data) != self.nbytes:
+        if len(data) != nbytes:
             raise SourceError(f"{self.where}: {self.file} shrank while it was being read")
         return data
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from bsexport import codebook, layout
-from bsexport.code import CodedTensor, code
+from bsexport.code import CodedTensor, Memory, Tensor, code
 from bsexport.codebook import Histogram
 from bsexport.layout import Allowed
-from bsexport.pipeline import Part, Progress, counter, prune_part, take_part, threshold
+from bsexport.pipeline import Part, Progress, Pruned, counter, take_part, threshold
 from bsexport.recipe import Recipe
+from bsexport.slabs import Workers
 from bsexport.stats.codes import PACKED, codes_of, layout_bits
 from bsexport.stats.figures import Bars, Figures, Stats, TensorFigures
 from bsexport.stats.fit import Magnitudes, fits
@@ -25,36 +29,51 @@ def stats(model: Weights, recipe: Recipe, *, threads: int = 1, progress: Progres
     Raises RecipeError for a glob that matches no tensor, SourceError for weights that are no numbers.
     """
     parts = take_part(model.weights, recipe)
-    limit = left = threshold(parts, recipe, progress)
     limits = layout.allowed(recipe.layout, recipe.family, recipe.order)
-    done = counter("counting", sum(part.weight.size for part in parts), progress)
     tensors: list[TensorFigures] = []
     uncoded: dict[str, str] = {}
     levels, magnitudes = codebook.EMPTY, Magnitudes.nothing()
-    with ThreadPoolExecutor(threads) as pool:
+    with Workers(threads) as workers:
+        limit = left = threshold(parts, recipe, workers.each, progress)
+        done = counter("counting", sum(part.weight.size for part in parts), progress)
         for part in parts:
             why = part.why
             if not why:
-                weights, left = prune_part(part, part.weight.read(), recipe, left)
-                coded = code(part.weight.name, weights, recipe.step, limits, pool, threads)
+                pruned = Pruned(part, recipe, left, workers.each)
+                left = pruned.left
+                weights = np.concatenate(list(workers.each(pruned.read, pruned.slabs)))
+                memory = Memory()
+                coded = code(_tensor(part, weights), recipe.step, limits, memory, workers.each)
                 why = coded.why
             if why:
                 uncoded[part.weight.name] = why
             elif coded.symbols is not None:
                 own = Magnitudes.of(weights)
-                tensors.append(tensor_figures(part, coded, coded.symbols, own, recipe.step, limits))
+                blob = memory.blob(coded.placed)
+                tensors.append(tensor_figures(part, coded, blob, coded.symbols, own, recipe.step, limits))
                 levels, magnitudes = codebook.merge([levels, coded.symbols]), magnitudes + own
             done(part.weight.size)
     whole = figures(levels, magnitudes, recipe.step) if tensors else None
     return Stats(model.name, recipe, limit.magnitude, whole, tuple(tensors), uncoded)
 
 
+def _tensor(part: Part, weights: npt.NDArray[Any]) -> Tensor:
+    """A pruned tensor that is in memory."""
+    return Tensor(part.weight.name, part.weight.shape, weights.dtype, lambda slab: weights[slab.begin : slab.end])
+
+
 def tensor_figures(
-    part: Part, coded: CodedTensor, symbols: Histogram, magnitudes: Magnitudes, step: float, limits: Allowed
+    part: Part,
+    coded: CodedTensor,
+    blob: memoryview,
+    symbols: Histogram,
+    magnitudes: Magnitudes,
+    step: float,
+    limits: Allowed,
 ) -> TensorFigures:
     """The figures of a tensor that was just coded. symbols: its histogram in the order of the symbols."""
-    blob_bits = layout_bits(symbols, codec.decode_levels(coded.blob), limits) | {PACKED: 8 * len(coded.blob)}
-    name = codec.parse(coded.blob).layout.name
+    blob_bits = layout_bits(symbols, codec.decode_levels(blob), limits) | {PACKED: 8 * len(blob)}
+    name = coded.head.layout.name
     found = figures(symbols, magnitudes, step)
     return TensorFigures(part.weight.name, part.weight.shape, part.pruned, name, found, blob_bits)
 

@@ -10,7 +10,7 @@ from bsexport.graph.heads import is_head
 from bsexport.recipe import DEFAULT_STEP, Recipe
 from bsexport.source import Weight, default_name, is_file, is_onnx, open_source
 from bsexport.train.record import trained_step
-from bsexport.unpack import dtype_of, read_tensor
+from bsexport.unpack import dtype_of, read_part
 from bsexport_runtime.package import MANIFEST, Package
 
 
@@ -51,7 +51,7 @@ def _of_package(path: Path) -> Weights:
             tensor.name,
             tensor.shape,
             dtype_of(tensor),
-            partial(read_tensor, package, tensor),
+            partial(read_part, package, tensor),
             tuple(tensor.info["ties"]),
             is_head(tensor.name),
             tensor.info["constant"],

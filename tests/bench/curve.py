@@ -22,14 +22,13 @@ from statistics import median
 import numpy as np
 import onnxruntime as ort
 
-from bsexport.code import CHUNK
 from bsexport.curve.grid import parse_ratios
 from bsexport.curve.point import Point, measure_point
 from bsexport.curve.subject import Prepared, prepare
 from bsexport.evaluate.examples import Asked
 from bsexport.evaluate.measure import summarise
 from bsexport.evaluate.run import evaluate
-from bsexport.pipeline import Progress, prune_part, take_part, threshold
+from bsexport.pipeline import Progress, Pruned, take_part, threshold
 from bsexport.quantize import quantize
 from bsexport.recipe import Recipe
 from bsexport.source import open_source
@@ -94,14 +93,14 @@ def seconds_of(call: Callable[[], object]) -> float:
 def prune_and_quantise(model: Prepared, recipe: Recipe, progress: Progress = silent) -> None:
     """What pack does of a point before it counts and codes levels."""
     parts = take_part(model.source.weights, recipe)
-    limit = threshold(parts, recipe, progress)
+    limit = threshold(parts, recipe, map, progress)
     for part in parts:
         if part.why:
             continue
-        weights, limit = prune_part(part, part.weight.read(), recipe, limit)
-        levels, flat = np.empty(weights.size, np.int32), weights.reshape(-1)
-        for start in range(0, flat.size, CHUNK):
-            levels[start : start + CHUNK] = quantize(flat[start : start + CHUNK], recipe.step)
+        pruned = Pruned(part, recipe, limit, map)
+        for slab in pruned.slabs:
+            quantize(pruned.read(slab), recipe.step).astype(np.int32)
+        limit = pruned.left
 
 
 def plain_session(model: Prepared, folder: Path, threads: int) -> ort.InferenceSession:
