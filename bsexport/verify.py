@@ -25,6 +25,7 @@ from bsexport.source import Source
 from bsexport.steps import disagreement
 from bsexport.unpack import read_part
 from bsexport_runtime.cache import PRESENT
+from bsexport_runtime.encoder import CROSS
 from bsexport_runtime.errors import PackageError
 from bsexport_runtime.format import align
 from bsexport_runtime.package import CODED_GRAPH, ENCODER, MANIFEST, PLAIN_GRAPH, Package, Tensor
@@ -95,10 +96,12 @@ class Verdict:
 
 
 def _cache_as_one(outputs: dict[str, OutputDeviation]) -> dict[str, OutputDeviation]:
-    """The outputs, the many of a language model's cache as the one that is furthest off."""
-    cache = [output for name, output in outputs.items() if name.startswith(PRESENT)]
-    shown = {name: output for name, output in outputs.items() if not name.startswith(PRESENT)}
-    return shown | ({f"{PRESENT}*": max(cache, key=lambda output: output.deviation or 0)} if cache else {})
+    """The outputs, the many keys and values of a language model's layers as the one that is furthest off."""
+    shown = {name: output for name, output in outputs.items() if not name.startswith((PRESENT, CROSS))}
+    for prefix in (PRESENT, CROSS):
+        if layers := [output for name, output in outputs.items() if name.startswith(prefix)]:
+            shown[f"{prefix}*"] = max(layers, key=lambda output: output.deviation or 0)
+    return shown
 
 
 def check(

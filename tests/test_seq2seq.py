@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
-from hf_models import randomise, torch, transformers
+from command_line import bsexport
+from hf_models import randomise, save_t5, torch, transformers
 from test_causal import assert_close, feed, slots
 
 import bsexport_runtime
+from bsexport.errors import ExportError
 from bsexport.graph.export import export
+from bsexport.graph.seq2seq import CHECKED
 from bsexport.pipeline import pack
 from bsexport.recipe import Recipe
 from bsexport.source import Source
 from bsexport.unpack import unpack
 from bsexport.verify import check
+from bsexport_runtime.errors import BsexportRuntimeError
+from bsexport_runtime.language import Language
 
 Array = npt.NDArray[Any]
 
@@ -65,7 +71,7 @@ class Family:
 
 FAMILIES = {
     "T5": Family("T5Config", RELATIVE | REACH),
-    "Flan-T5": Family("T5Config", RELATIVE | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "Flan-T5, T5 1.1": Family("T5Config", RELATIVE | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "mT5": Family("MT5Config", RELATIVE | REACH | {"tie_word_embeddings": False}),
     "UMT5": Family("UMT5Config", RELATIVE | REACH),
     "BART": Family("BartConfig", TABLE, generation={"forced_eos_token_id": 1}),
@@ -189,3 +195,52 @@ def test_a_package_is_verified_and_both_graphs_are_compared(
     unpack(packed, tmp_path / "back.onnx")
     names = [value.name for value in onnx.load(tmp_path / "encoder_back.onnx").graph.output]
     assert "cross_key_values.1.value" in names
+
+
+def test_run_makes_a_text_of_a_text(tmp_path: Path) -> None:
+    model = transformers.T5ForConditionalGeneration.from_pretrained(save_t5(tmp_path / "model"))
+    torch.manual_seed(46)
+    randomise(model)
+    model.save_pretrained(tmp_path / "model")
+    assert bsexport("pack", tmp_path / "model", "-o", tmp_path / "package", "--step", "2^-10").exit_code == 0
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    session = bsexport_runtime.load(tmp_path / "package")
+    ids = bsexport_runtime.generate(session, tokenizer.encode("the film was fine"), 9)
+    expected = tokenizer.decode(ids[0], skip_special_tokens=True)
+    assert len(expected.split()) > 3
+    command = ("run", tmp_path / "package", "--text", "the film was fine")
+    result = bsexport(*command, "--max-new-tokens", 9)
+    assert (result.exit_code, result.stdout) == (0, f"{expected}\n")
+    assert re.fullmatch(r"prompt: 6 tokens, .* tokens/s; text: 9 tokens, .* tokens/s\n", result.stderr)
+    refused = bsexport(*command, "--context", "the film")
+    assert refused.exit_code == 2
+    assert "--context is for question answering" in refused.stderr
+    with pytest.raises(BsexportRuntimeError, match="the package names the token 17, expected 0 to 16"):
+        language = replace(session.language, first_token=17)
+        session.language = language
+        bsexport_runtime.generate(session, [5], 2)
+    session.language = Language()
+    with pytest.raises(BsexportRuntimeError, match="names no token that its decoder begins with"):
+        bsexport_runtime.generate(session, [5], 2)
+    session.language = Language(positions=8, start_token=0)
+    assert bsexport_runtime.generate(session, [5] * 8, 8, stop_tokens=()).shape == (1, 8)
+    with pytest.raises(BsexportRuntimeError, match="a source of 9 tokens and 2 new ones: the model has 8 positions"):
+        bsexport_runtime.generate(session, [5] * 9, 2)
+
+
+def test_a_decoder_that_hides_its_positions_is_refused(tmp_path: Path) -> None:
+    config = transformers.M2M100Config(vocab_size=VOCABULARY, **TOKENS | TABLE)
+    torch.manual_seed(0)
+    transformers.M2M100ForConditionalGeneration(config).save_pretrained(tmp_path)
+    with pytest.raises(ExportError, match=r"M2M100Decoder has neither a table of positions .embed_positions. nor"):
+        export(tmp_path, None)
+
+
+def test_the_table_of_families_is_what_is_tested() -> None:
+    page = Path(__file__).parents[1] / "docs" / "models.md"
+    rows = [line.split("|")[1:3] for line in page.read_text().splitlines() if line.startswith("| ")]
+    told = {name.strip(): model.strip().strip("`") for name, model in rows}
+    classes = transformers.models.auto.modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    tested = {name: classes[getattr(transformers, each.config).model_type] for name, each in FAMILIES.items()}
+    assert {name: told.get(name) for name in tested} == tested
+    assert set(tested.values()) == CHECKED

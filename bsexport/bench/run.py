@@ -79,7 +79,7 @@ def bench(
         paths = {**dict.fromkeys(BASELINES, baseline), **dict.fromkeys(settings.modes, path)}
         jobs = [job(name, str(where)) for name, where in paths.items()]
         runs, deviations = _take_turns(jobs, list(made), settings.rounds, folder, progress)
-        baseline_bytes = sum(file.stat().st_size for file in folder.glob(f"{baseline.name}*"))
+        baseline_bytes = sum(file.stat().st_size for file in folder.glob(f"*{baseline.name}*"))
     return Report(
         package=path,
         against=None if source is None else source.name,
@@ -126,7 +126,8 @@ def _write_baseline(path: Path, source: Source | None, out: Path) -> None:
         unpack(path, out)
         return
     weights = {weight.name: weight for weight in source.weights}
-    write_standard(source.graph, out, lambda name: weights[name].read())
+    for prefix, graph in source.graphs.items():
+        write_standard(graph, out.with_name(prefix + out.name), lambda name: weights[name].read())
 
 
 def _job(made: dict[Point, Inputs], outputs: list[str], settings: Settings, folder: Path) -> partial[Job]:

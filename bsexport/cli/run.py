@@ -67,7 +67,9 @@ def run(
         raise click.UsageError("--context goes with --text")
     from bsexport.run import is_encoder_decoder, run_image, run_text, to_text
 
-    if text is not None and context is None and is_encoder_decoder(package):
+    if text is not None and is_encoder_decoder(package):
+        if context is not None:
+            raise click.UsageError("--context is for question answering; an encoder-decoder takes all of it as --text")
         prompt = text
     given = click.get_current_context().get_parameter_source
     for name in options:

@@ -18,14 +18,13 @@ from onnx import helper, numpy_helper
 
 from bsexport.checkpoint import Checkpoint, Stored, locate
 from bsexport.errors import BsexportError, ExportError
-from bsexport.graph import architecture
+from bsexport.graph import architecture, seq2seq
 from bsexport.graph.architecture import Traced
 from bsexport.graph.causal import over_slots, tell_if_unchecked
 from bsexport.graph.clean import clean, fits_blob, is_weight
 from bsexport.graph.heads import is_head
 from bsexport.graph.match import Match, match
 from bsexport.graph.rewrite import inline_constants
-from bsexport.graph.seq2seq import decoder, encoder, encoder_alone
 from bsexport.graph.skeleton import declare, declared_weights
 from bsexport.quiet import quiet
 from bsexport.source import InMemory, Source, Weight, default_name
@@ -55,6 +54,8 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
     matched = match(model, checkpoint, task)
     if task == "text-generation":
         tell_if_unchecked(model, directory)
+    elif task in architecture.SEQ2SEQ:
+        tell_if_unchecked(model, directory, seq2seq.CHECKED)
     constants: dict[str, npt.NDArray[Any]] = {}
     graphs = []
     with quiet():
@@ -71,10 +72,10 @@ def export(directory: str | Path, task: str | None, *, trust_remote_code: bool =
 def _traces(model: Any, task: str) -> tuple[Callable[[Any, Path], Traced], ...]:
     """What makes the graphs of a model for a task: one, or of an encoder-decoder the decoder's and the encoder's."""
     if task in architecture.SEQ2SEQ:
-        return decoder, encoder
+        return seq2seq.decoder, seq2seq.encoder
     if task == "text-generation":
         return (over_slots,)
-    return (encoder_alone if architecture.is_encoder_alone(model) else architecture.as_it_is,)
+    return (seq2seq.encoder_alone if architecture.is_encoder_alone(model) else architecture.as_it_is,)
 
 
 def _trace(model: Any, trace: Callable[[Any, Path], Traced], matched: Match, directory: Path) -> Any:

@@ -22,6 +22,15 @@ from bsexport_runtime.cache import PAST, PRESENT
 from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
 from bsexport_runtime.encoder import CROSS, MASK
 
+CHECKED = frozenset(
+    {
+        *("BartForConditionalGeneration", "MBartForConditionalGeneration", "MT5ForConditionalGeneration"),
+        *("MarianMTModel", "PegasusForConditionalGeneration", "T5ForConditionalGeneration"),
+        "UMT5ForConditionalGeneration",
+    }
+)
+"""The classes of encoder-decoders in docs/models.md: those that tests hold against transformers."""
+
 # Sizes of the example that is traced; all stay symbolic. They differ from each other and from 0 and 1, which torch
 # would take for constants.
 _BATCH, _SEQUENCE, _LOGITS, _SLOTS, _SOURCE = 2, 5, 3, 7, 6

@@ -143,8 +143,8 @@ def _start(language: Language, vocabulary: int) -> Tokens:
     for token in (language.start_token, language.first_token, language.last_token, *language.never_tokens):
         if token is not None and token >= vocabulary:
             raise BsexportRuntimeError(
-                f"the package's config.json or generation_config.json names the token {token}, expected 0 to "
-                f"{vocabulary - 1}; pack the model again with its own"
+                f"the package names the token {token}, expected 0 to {vocabulary - 1}; pack the model again with a "
+                "config.json and a generation_config.json of its own"
             )
     return np.array([language.start_token])
 
