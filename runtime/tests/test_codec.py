@@ -180,11 +180,24 @@ def test_decode_into_takes_any_buffer(coder: Codec) -> None:
 
 
 def test_blocks_that_are_not_there(coder: Codec) -> None:
-    blob = encode(coder)
-    head = coder.parse(blob)
+    opened = coder.backend.Opened(encode(coder))
     for first, count in ((0, 2), (1, 1), (-1, 1), (0, -1)):
         with pytest.raises(BlobError) as caught:
-            coder.backend.decode_blocks(blob, head, first, count, bytearray(24), out_type=None)
+            opened.decode_blocks(first, count, bytearray(24), out_type=None)
+        assert caught.value.status is Status.BAD_ARGUMENT
+
+
+def test_values_are_counted(coder: Codec) -> None:
+    levels = np.array([[0, -2, 3], [0, 0, -2], [3, 0, 1]], np.int32)
+    assert coder.count(levels, least=-2, bins=6).tolist() == [2, 0, 4, 1, 0, 2]
+    assert coder.count(levels[:, 0], least=0, bins=4).tolist() == [2, 0, 0, 1]
+    weights = np.array([1, -1, 0, -0.0, 2], np.float32)
+    counts = coder.count(weights, mask=0x7FFFFFFF, shift=15, bins=1 << 16)
+    assert {place: counts[place] for place in np.flatnonzero(counts)} == {0: 2, 0x7F00: 2, 0x8000: 1}
+    assert coder.count(levels[:0], bins=2).tolist() == [0, 0]
+    for bins, least in ((5, -2), (6, -1)):
+        with pytest.raises(BlobError, match=f"a value is in none of {bins} bins") as caught:
+            coder.count(levels, least=least, bins=bins)
         assert caught.value.status is Status.BAD_ARGUMENT
 
 

@@ -141,13 +141,12 @@ def test_blocks_alone(native: ModuleType) -> None:
     head = native.parse(data)
     assert (head.block_rows, head.block_cols, head.blocks) == (1, 16384, 15)
     out = np.empty(70000 - 4 * 16384 + 16384, dtype=np.int32)
-    native.decode_blocks(data, head, 9, 2, out, out_type=DType.INT32)
+    native.Opened(data).decode_blocks(9, 2, out, out_type=DType.INT32)
     np.testing.assert_array_equal(out, levels.ravel()[70000 + 4 * 16384 : 140000 + 16384])
 
 
 def test_refuses_buffers_that_do_not_fit(native: ModuleType) -> None:
     data = blob(native, tensor((4, 5)))
-    head = native.parse(data)
     read_only = np.empty(20, dtype=np.float32)
     read_only.flags.writeable = False
     short = np.empty(19, dtype=np.float32)
@@ -156,7 +155,7 @@ def test_refuses_buffers_that_do_not_fit(native: ModuleType) -> None:
             native.decode_into([data], [out], out_type=None, threads=1)
         assert caught.value.status is Status.BAD_ARGUMENT
     with pytest.raises(BlobError, match="blocks 1 to 1 of 1 asked for"):
-        native.decode_blocks(data, head, 1, 1, np.empty(0, np.float32), out_type=None)
+        native.Opened(data).decode_blocks(1, 1, np.empty(0, np.float32), out_type=None)
 
 
 def test_an_unknown_level_is_named(native: ModuleType) -> None:
