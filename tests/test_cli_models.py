@@ -98,8 +98,8 @@ def test_what_to_do_about_an_unknown_architecture(model: Path) -> None:
 
 
 def test_an_unknown_task_lists_the_known(model: Path) -> None:
-    line = refused("pack", model, "--dry-run", "--task", "translation")
-    assert "--task translation: not a task, expected one of feature-extraction, text-classification" in line
+    line = refused("pack", model, "--dry-run", "--task", "summarization")
+    assert "--task summarization: not a task, expected one of feature-extraction, text-classification" in line
 
 
 def test_pack_says_nothing_on_stderr_and_takes_the_files_that_a_device_needs(model: Path, tmp_path: Path) -> None:
