@@ -91,5 +91,15 @@ OTHERS = {
     "MPT": Family("MptForCausalLM", "MptConfig", {"max_seq_len": 64}),
     "GPT-J": Family("GPTJForCausalLM", "GPTJConfig", {"rotary_dim": 4}),
     "CodeGen": Family("CodeGenForCausalLM", "CodeGenConfig", {"rotary_dim": 4}),
+    "Cohere, Command R": Family("CohereForCausalLM", "CohereConfig", GROUPED),
+    "Cohere 2": Family("Cohere2ForCausalLM", "Cohere2Config", SHARED | MIXED),
+    "StarCoder": Family("GPTBigCodeForCausalLM", "GPTBigCodeConfig"),
+    "StarCoder 2": Family("Starcoder2ForCausalLM", "Starcoder2Config", GROUPED | SLIDING),
+    "GLM": Family("GlmForCausalLM", "GlmConfig", SHARED),
+    "GLM-4": Family("Glm4ForCausalLM", "Glm4Config", SHARED),
+    "EXAONE 4": Family("Exaone4ForCausalLM", "Exaone4Config", SHARED | MIXED),
+    "Helium": Family("HeliumForCausalLM", "HeliumConfig", SHARED),
+    "Nemotron": Family("NemotronForCausalLM", "NemotronConfig", SHARED),
+    "Persimmon": Family("PersimmonForCausalLM", "PersimmonConfig"),
 }
 """What went through the same path, and is tested only when it is asked for: an export takes seconds."""

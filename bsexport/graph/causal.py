@@ -26,11 +26,13 @@ _log = logging.getLogger(__name__)
 
 CHECKED = frozenset(
     {
-        *("BloomForCausalLM", "CodeGenForCausalLM", "FalconForCausalLM", "GPT2LMHeadModel", "GPTJForCausalLM"),
-        *("GPTNeoXForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "GraniteForCausalLM"),
-        *("LlamaForCausalLM", "MistralForCausalLM", "MptForCausalLM", "OPTForCausalLM", "Olmo2ForCausalLM"),
-        *("Olmo3ForCausalLM", "OlmoForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "Qwen2ForCausalLM"),
-        *("Qwen3ForCausalLM", "SmolLM3ForCausalLM", "StableLmForCausalLM"),
+        *("BloomForCausalLM", "CodeGenForCausalLM", "Cohere2ForCausalLM", "CohereForCausalLM", "Exaone4ForCausalLM"),
+        *("FalconForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM", "GPTJForCausalLM", "GPTNeoXForCausalLM"),
+        *("Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "Glm4ForCausalLM", "GlmForCausalLM"),
+        *("GraniteForCausalLM", "HeliumForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "MptForCausalLM"),
+        *("NemotronForCausalLM", "OPTForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM"),
+        *("PersimmonForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"),
+        *("SmolLM3ForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM"),
     }
 )
 """The classes of docs/models.md: those that tests hold against transformers."""
