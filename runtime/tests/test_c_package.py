@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 from make_package import PACKAGE, weights
-from test_package import FILES, HALF_A_PAIR, LIES, Manifest, rewrite, wrong
+from test_package import FILES, HALF_A_PAIR, LIES, Manifest, add_encoder, rewrite, wrong
 
 from bsexport_runtime.errors import BackendError
 from bsexport_runtime.package import MANIFEST_LIMIT
 
 NATIVE = Path(__file__).parents[1] / "native"
-OK, MEMORY, NO_PACKAGE, VERSION, MANIFEST = 0, 2, 4, 5, 6
+OK, MEMORY, NO_PACKAGE, VERSION, MANIFEST, DAMAGED = 0, 2, 4, 5, 6, 7
 
 
 class Error(ctypes.Structure):
@@ -59,6 +59,17 @@ def library() -> ctypes.CDLL:
 def copy(tmp_path: Path) -> Path:
     """A copy of the package, to be damaged."""
     return Path(shutil.copytree(PACKAGE, tmp_path / "package"))
+
+
+def test_an_encoder_decoder_is_opened_and_verified(library: ctypes.CDLL, copy: Path) -> None:
+    add_encoder(copy)
+    assert examine(library, copy).code == OK
+    assert wrong(copy) == []
+    graph = copy / "encoder_model.onnx"
+    graph.write_bytes(graph.read_bytes()[::-1])
+    found = examine(library, copy)
+    assert found.code == DAMAGED
+    assert b"encoder_model.onnx" in found.message
 
 
 def examine(library: ctypes.CDLL, package: Path) -> Error:

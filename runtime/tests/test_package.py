@@ -49,6 +49,17 @@ def rewrite(package: Path, change: Callable[[Manifest], Any]) -> None:
     (package / "bsexport.json").write_bytes(seal(manifest))
 
 
+def add_encoder(package: Path) -> None:
+    """Make an encoder-decoder of it: the encoder's graphs are the decoder's but for the name of their output."""
+    files = {}
+    for name in ("model.onnx", "decoded.onnx"):
+        content = (package / name).read_bytes()
+        assert content.count(b"scores") == 2  # as a node's output and as the graph's
+        (package / f"encoder_{name}").write_bytes(content := content.replace(b"scores", b"states"))
+        files[f"encoder_{name}"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    rewrite(package, lambda manifest: manifest["files"].update(files))
+
+
 def replace_weights(package: Path, blobs: list[tuple[str, list[int], bytes]], decoded: list[int]) -> None:
     """Other float32 tensors (name, shape, blob) and what they claim to take decoded; all checksums are right."""
     content, tensors, end = b"", [], 0

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from make_package import PACKAGE, outputs, weights
-from test_package import rewrite
+from test_package import add_encoder, rewrite
 
 import bsexport_runtime
 from bsexport_runtime import BsexportRuntimeError, Package, PackageError, Session, inspect, load, read_tensors
@@ -350,14 +350,7 @@ def test_a_session_can_be_made_without_a_package() -> None:
 
 @pytest.fixture
 def two_graphs(copy: Path) -> Path:
-    """The package as an encoder-decoder: the encoder's graphs are the decoder's but for the name of their output."""
-    files = {}
-    for name in ("model.onnx", "decoded.onnx"):
-        content = (copy / name).read_bytes()
-        assert content.count(b"scores") == 2  # as a node's output and as the graph's
-        (copy / f"encoder_{name}").write_bytes(content := content.replace(b"scores", b"states"))
-        files[f"encoder_{name}"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    rewrite(copy, lambda manifest: manifest["files"].update(files))
+    add_encoder(copy)
     return copy
 
 
