@@ -234,6 +234,11 @@ def test_the_help_names_the_defaults_of_the_rate() -> None:
     assert rate.weight.kind == "pull" and rate.epsilon.relative and rate.freeze and not rate.round and not rate.exempt
     assert rate.rate_steps(100) == 75
     helps = {option.name: option.help for option in command.params if hasattr(option, "help")}
+    target = Rate(weight=Weight("target-sparsity", 0.8))
+    for name, other in {
+        "shape": f"{target.shape:g}", "metric": target.metric, "epsilon": f"{target.epsilon.value:g}rms",
+    }.items():  # fmt: skip
+        defaults[name] += f"; to a target {other}"
     for name, default in defaults.items():
         assert f"[default: {default}]" in str(helps[name]), name
 

@@ -43,12 +43,11 @@ RUNS: dict[str, tuple[str, ...]] = {
     "normal": ("--form", "none"),
     "steep-90": ("--target-sparsity", "0.9", *STEEP),
     "steep-80": ("--target-sparsity", "0.8", *STEEP),
-    "backslash-90": ("--target-sparsity", "0.9"),
 }
 """Name of a run -> options of `bsexport train`."""
 
 RATIOS, STEPS_OF_CODES, WINDOWS = "0,0.5,0.8,0.9", "2^-8,2^-5", 128
-LEFT_OUT = {("steep-80", "0"), ("steep-90", "0"), ("backslash-90", "0")}
+LEFT_OUT = {("steep-80", "0"), ("steep-90", "0")}
 """Packages that are not measured on every text: training at the rate left nothing to prune."""
 MEASURED = (
     ("wikitext2.txt", "coded"),
