@@ -150,6 +150,11 @@ def test_the_table_of_families_is_what_is_tested() -> None:
     [
         ("MambaConfig", {}, "MambaForCausalLM takes no position_ids, so nothing tells it where tokens stand"),
         ("RwkvConfig", {"attention_hidden_size": 32}, "RwkvForCausalLM takes no cache of keys and values"),
+        (
+            "MixtralConfig",
+            GROUPED | {"num_local_experts": 2},
+            "transformers converts 'model.layers.0.block_sparse_moe.",
+        ),
         ("GPTNeoConfig", {"attention_types": [[["local"], 2]]}, "GPTNeoForCausalLM masks by the number of tokens"),
         (
             "Lfm2Config",
