@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 from bsexport.errors import OutputError
 from bsexport.graph.standard import write_standard
 from bsexport.output import Staging, check_output, disk_errors
+from bsexport.slabs import slabs
 from bsexport_runtime import codec
 from bsexport_runtime.errors import BlobError
 from bsexport_runtime.package import GRAPH_FILES, PLAIN_GRAPH, WEIGHTS, Package, Tensor
@@ -35,6 +36,8 @@ def unpack(path: Path, out: Path, *, force: bool = False) -> Path:
     encoder-decoder it is the decoder's, and the encoder's stands beside it, under the name encoder_`out`. The directory
     holds model.safetensors, whose names are those of the checkpoint, and the package's other files, and is what
     transformers' from_pretrained reads; only a package made from a Hugging Face model can be turned into one.
+    A directory takes memory for parts of a tensor; a .onnx file for its largest tensor, twice if it is transposed, or
+    below 2 GB for all weights, twice.
     Raises OutputError if `out` exists and force is not given, PackageError if the package is damaged.
     """
     package = Package(path)
@@ -113,7 +116,7 @@ def _is_unpacked_directory(path: Path) -> bool:
 
 
 def _write_checkpoint(package: Package, path: Path) -> None:
-    """model.safetensors, with one tensor in memory at a time: uint64 length of the header, header in JSON, data."""
+    """model.safetensors, with one slab in memory at a time: uint64 length of the header, header in JSON, data."""
     stored = [tensor for tensor in package.tensors if not tensor.info["constant"]]
     inline = _inline(package)
     sizes = [(tensor.name, dtype_of(tensor), tensor.shape, package.head(tensor).nbytes) for tensor in stored]
@@ -129,7 +132,10 @@ def _write_checkpoint(package: Package, path: Path) -> None:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for tensor in stored:
-            file.write(read_tensor(package, tensor).data)
+            head = package.head(tensor)
+            for slab in slabs(head.shape, (head.block_rows, head.block_cols)):
+                file.write(read_part(package, tensor, slab.begin, slab.end).tobytes())
+            package.release(tensor)
         for array in inline.values():
             file.write(array.tobytes())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -232,10 +233,33 @@ def _compare_coded(package: Package, tensor: Tensor, pruned: Pruned, each: Each)
 
 
 def _compare_outputs(path: Path, source: Source) -> dict[str, OutputDeviation]:
-    """Run the package and the model on made-up inputs. Raises VerifyError if they do not fit the graph."""
+    """Run the package and the model on made-up inputs, one after the other.
+
+    Raises VerifyError if they do not fit the graph, or all weights decoded do not fit into memory.
+    """
+    needed, free = Package(path).arena_bytes, _free_memory()
+    if free is not None and needed > free:
+        raise VerifyError(
+            f"running the model takes {needed / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} are free"
+        )
     packed = _answers(load(path), source)  # this session is gone before the other comes
     dense = _answers(dense_session(source), source)
     return {name: deviation(name, got, dense[name]) for name, got in packed.items()}
+
+
+def _free_memory() -> int | None:
+    """Bytes that a process can have on this machine and under its own limit; None where the system does not say."""
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit == resource.RLIM_INFINITY:
+        return free
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return min(free, limit - int(status["VmData"].split()[0]) * 1024)
 
 
 def _answers(session: Session, source: Source) -> dict[str, Array]:

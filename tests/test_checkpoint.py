@@ -232,6 +232,18 @@ def test_hub_id_without_a_connection(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+def test_a_file_that_is_cut_short_while_it_is_read(tmp_path: Path) -> None:
+    path = folder(tmp_path, model__safetensors=ONE) / "model.safetensors"
+    checkpoint = Checkpoint.open(path.parent)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+    with pytest.raises(SourceError, match=r"model.safetensors: was cut short while it was read; download or save"):
+        checkpoint.read("w")
+    path.unlink()
+    with pytest.raises(SourceError, match=r"model.safetensors: truncated or damaged .*No such file"):
+        checkpoint.read("w")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: private memory is read from /proc")
 def test_reading_takes_the_memory_of_one_tensor(tmp_path: Path) -> None:
     """8 tensors of 32 MiB in a file that is all hole, read in turn: never more than two of them in private memory."""

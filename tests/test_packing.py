@@ -190,6 +190,11 @@ def test_a_tensor_that_is_larger_than_memory(tmp_path, layer):
     limited(pack_it, 96, model, tmp_path / "out")
     found = limited("print(list(bsexport_runtime.Package(sys.argv[2]).verify()))", 32, tmp_path / "out")
     assert found.strip() == "[]"
+    compare = "bsexport.verify.compare(Path(sys.argv[3]), open_source(sys.argv[2]), print)"
+    compare = f"found = {compare}; print(json.dumps([found.wrong, found.why_no_outputs]))"
+    wrong, why = json.loads(limited(compare, 96, model, tmp_path / "out").splitlines()[-1])
+    assert wrong == []
+    assert why.startswith("running the model takes 0.2 GB of memory, of which 0.")
     tensors = bsexport_runtime.read_tensors(tmp_path / "out")
     magnitudes = np.abs(np.concatenate([drawn((1 << 16, 128)), drawn((1 << 15, 128), 1)]))
     kept = np.abs(drawn((1 << 16, 128))) > np.sort(magnitudes, axis=None)[round(0.8 * magnitudes.size) - 1]

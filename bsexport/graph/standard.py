@@ -83,7 +83,7 @@ def write_standard(
                     data = _values(tensor, read, transposed)
                     stream.write(bytes(-stream.tell() % ALIGNMENT))
                     set_place(tensor, data_path.name, stream.tell(), data.nbytes)
-                    stream.write(data.tobytes())
+                    stream.write(data.reshape(-1).view(np.uint8).data)
         else:
             for tensor in weights:
                 tensor.raw_data = _values(tensor, read, transposed).tobytes()

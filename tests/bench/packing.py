@@ -60,7 +60,7 @@ resource.setrlimit(resource.RLIMIT_DATA, (data + job["limit"], data + job["limit
 peak, over = base, threading.Event()
 def watch():
     global peak
-    while not over.wait(0.005):
+    while not over.wait(0.05):
         peak = max(peak, status("RssAnon"))
 watching = threading.Thread(target=watch)
 watching.start()
