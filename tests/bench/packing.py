@@ -213,7 +213,7 @@ def report(folder: Path, cases: list[tuple[str, int]], runs: int) -> str:
                 print("  ".join(lines[-1]), flush=True)
         for left in (model.path, out, folder / "back"):
             subprocess.run(["rm", "-rf", left], check=True)
-    header = ["", "M weights/s, one core", "with 2 threads", "processor s", "wall s", "peak MiB", "limit MiB"]
+    header = ["", "M weights/s, one core", "of the wall clock", "processor s", "wall s", "peak MiB", "limit MiB"]
     return "\n".join([results.table(header, lines), "", *verdicts(packed)])
 
 
