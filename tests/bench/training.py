@@ -39,7 +39,7 @@ PAPER = ("--form", "decoupled", "--shape", "global", "--epsilon", "1")
 PLAIN = ("--metric", "plain", "--shape", "tensor", "--epsilon", "0.1rms")
 ADAM = ("--metric", "adam", "--shape", "global")
 STEEP = ("--metric", "adam", "--shape", "0.1", "--epsilon", "0.02rms")
-"""The rate of weights as they are to come, not as they are: large ones are hardly pulled, from the start. The default."""
+"""The rate of weights as they are to come, not as they are: large ones are hardly pulled. The default of targets."""
 EXTRAS = ("--teacher", "{normal}", "--round")
 ROWS: dict[str, tuple[str, ...]] = {
     "normal": ("--form", "none"),
@@ -119,14 +119,19 @@ def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, 
         "seed": seed,
         "data": data.name,
         "options": ROWS[name],
-        "train": record["data"],
+        "train": {**record["data"], "name": data.train.name},
         "rate": record["rate"],
-        "model": record["model"],
+        "model": {**record["model"], "name": model.name},
         "versions": record["versions"],
         "taking_part": record["final"]["taking_part"],
         "examples": found["examples"],
-        "points": found["models"][0]["points"],
+        "points": [_without_command(point) for point in found["models"][0]["points"]],
     }
+
+
+def _without_command(point: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a point, not the folder of this run that it was packed from."""
+    return {key: value for key, value in point.items() if key != "command"}
 
 
 def without_dropout(model: Path, work: Path) -> Path:
