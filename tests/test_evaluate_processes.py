@@ -33,7 +33,7 @@ def text(count: int) -> str:
 def launched(*command: object, by: Sequence[str] = TORCHRUN) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *by, *map(str, command)],
-        capture_output=True, text=True, timeout=240, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=600, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
