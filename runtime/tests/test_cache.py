@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -34,17 +36,35 @@ def test_what_a_session_wants(session: Session) -> None:
 
 def test_it_grows_in_steps_and_keeps_what_is_there(session: Session) -> None:
     cache = Cache(session, 3, 1)
-    assert (cache.capacity, cache.nbytes) == (64, 2 * 3 * 2 * 64 * 16 * 4)
+    assert cache.capacity == 64
     for number, array in enumerate(cache.feeds.values(), 1):
+        assert array.shape == (3, 2, 64, 16)
         assert not array.any()
         array[:] = number
-    assert not cache.reserve(64)
-    assert cache.reserve(65)
+    cache.reserve(64)
+    assert cache.capacity == 64
+    cache.reserve(65)
     assert cache.capacity == 128
     for number, array in enumerate(cache.feeds.values(), 1):
         assert array.shape == (3, 2, 128, 16)
         assert (array[:, :, :64] == number).all()
         assert not array[:, :, 64:].any()
+
+
+def test_what_it_has_outgrown_is_gone_before_more_is_made(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is bound: of all buffers but one, no second is there."""
+    cache = Cache(session, 1, 64)
+    binding = session.io_binding()
+    cache.bind(binding)
+    old = [weakref.ref(array) for array in cache.feeds.values()]
+    there = []
+    zeros = np.zeros
+    monkeypatch.setattr(
+        np, "zeros", lambda *given: (there.append([each() is not None for each in old]), zeros(*given))[1]
+    )
+    cache.reserve(65)
+    assert there == [[True, True], [False, True]]
+    assert [each() for each in old] == [None, None]
 
 
 def test_the_graph_writes_where_it_reads(session: Session) -> None:

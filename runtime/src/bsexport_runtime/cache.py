@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,11 @@ class Slots:
     dtype: np.dtype[Any]
 
 
+def has_cache(session: ort.InferenceSession) -> bool:
+    """Whether the session's graph takes keys and values of earlier tokens, in whatever form."""
+    return any(value.name.startswith(PAST) for value in session.get_inputs())
+
+
 def slots_of(session: ort.InferenceSession) -> list[Slots]:
     """The buffers that the session's graph wants, by its inputs; none if it has no cache.
 
@@ -59,39 +65,34 @@ class Cache:
         self.batch = batch
         self.capacity = _rounded(capacity)
         self._arrays = [self._zeros(slots, self.capacity) for slots in self._slots]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all buffers together."""
-        return sum(array.nbytes for array in self._arrays)
+        self._bindings: weakref.WeakSet[ort.IOBinding] = weakref.WeakSet()
 
     @property
     def feeds(self) -> dict[str, npt.NDArray[Any]]:
         """The buffers by the names of the inputs, for a session.run without binding, which leaves them as they are."""
         return {slots.past: array for slots, array in zip(self._slots, self._arrays, strict=True)}
 
-    def reserve(self, capacity: int) -> bool:
-        """Make room for so many tokens a row, keeping what is there; whether it grew, and must be bound again.
+    def reserve(self, capacity: int) -> None:
+        """Make room for so many tokens a row, keeping what is there, also where it is bound.
 
-        Raises BsexportRuntimeError if there is too little memory.
+        Raises BsexportRuntimeError if there is too little memory; what was bound is then of no more use.
         """
         if capacity <= self.capacity:
-            return False
+            return
         grown = _rounded(capacity)
-        for index, (slots, old) in enumerate(zip(self._slots, self._arrays, strict=True)):
+        for index, slots in enumerate(self._slots):
             new = self._zeros(slots, grown)
-            new[:, :, : self.capacity] = old
+            new[:, :, : self.capacity] = self._arrays[index]
             self._arrays[index] = new  # one after the other, so that hardly more than one is there twice
-            del old
+            for binding in self._bindings:  # which keeps the old one until then
+                _bind(binding, slots, new)
         self.capacity = grown
-        return True
 
     def bind(self, binding: ort.IOBinding) -> None:
         """Have the graph read and write every buffer where it lies: its past and its present are the same memory."""
         for slots, array in zip(self._slots, self._arrays, strict=True):
-            value = ort.OrtValue.ortvalue_from_numpy(array)  # not copied; keeps the array
-            binding.bind_ortvalue_input(slots.past, value)
-            binding.bind_ortvalue_output(slots.present, value)
+            _bind(binding, slots, array)
+        self._bindings.add(binding)
 
     def _zeros(self, slots: Slots, capacity: int) -> npt.NDArray[Any]:
         """Zeros rather than whatever memory holds: a slot that is not seen still counts 0 times its value."""
@@ -101,6 +102,12 @@ class Cache:
             row = sum(each.heads * each.size * each.dtype.itemsize for each in self._slots)
             size = f"{self.batch} x {capacity} tokens of {row:,} bytes"
             raise BsexportRuntimeError(f"too little memory for the cache of keys and values: {size}") from error
+
+
+def _bind(binding: ort.IOBinding, slots: Slots, array: npt.NDArray[Any]) -> None:
+    value = ort.OrtValue.ortvalue_from_numpy(array)  # not copied; keeps the array
+    binding.bind_ortvalue_input(slots.past, value)
+    binding.bind_ortvalue_output(slots.present, value)
 
 
 def _slots(value: ort.NodeArg) -> Slots:

@@ -81,15 +81,13 @@ class Decoder:
             call.kept[:, 0] = np.where(ends, last, 0)
             call.run()
             found[ends] = call.logits[ends, 0]
-        self.token.bind_cache()
         self.token.positions[:, 0] = lengths
         self._end = longest
         return found
 
     def step(self, tokens: Tokens) -> Logits:
         """The logits [batch, vocabulary] after one more token of each text. They are overwritten by the next step."""
-        if self._cache.reserve(self._end + 1):
-            self.token.bind_cache()
+        self._cache.reserve(self._end + 1)
         self.token.ids[:, 0] = tokens
         self.token.run()
         self.token.positions += 1
@@ -107,7 +105,7 @@ class Call:
     def __init__(
         self, session: ort.InferenceSession, cache: Cache, width: int, given: Mapping[str, ort.OrtValue]
     ) -> None:
-        self._session, self._cache = session, cache
+        self._session = session
         self.ids, self.positions = (np.zeros((cache.batch, width), np.int64) for _ in range(2))
         self.kept = np.zeros((cache.batch, 1), np.int64)
         self.logits = np.zeros((cache.batch, 1, vocabulary_of(session)), np.float32)
@@ -117,11 +115,7 @@ class Call:
         for name, value in given.items():
             self.binding.bind_ortvalue_input(name, value)
         self.binding.bind_ortvalue_output(LOGITS, _value(self.logits))
-        self.bind_cache()
-
-    def bind_cache(self) -> None:
-        """Again, once it has grown."""
-        self._cache.bind(self.binding)
+        cache.bind(self.binding)
 
     def run(self) -> None:
         self._session.run_with_iobinding(self.binding)
