@@ -19,7 +19,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from bsexport_runtime import codec
 from bsexport_runtime.arena import Arena, decode_arena, decode_int8_arena
-from bsexport_runtime.cache import slots_of
+from bsexport_runtime.cache import has_cache
 from bsexport_runtime.errors import BlobError, BsexportRuntimeError, PackageError
 from bsexport_runtime.language import Language, read_language
 from bsexport_runtime.package import ARENA, ENCODER, Package, Tensor
@@ -223,7 +223,7 @@ def load(
             made[prefix]._mapped = package.mapping
     session = made[""]
     session.encoder = made.get(ENCODER)
-    if slots_of(session):
+    if has_cache(session):
         session.language = read_language(package)
     return session
 
