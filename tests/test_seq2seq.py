@@ -197,7 +197,7 @@ def test_a_package_is_verified_and_both_graphs_are_compared(
     assert "cross_key_values.1.value" in names
 
 
-def test_run_makes_a_text_of_a_text(tmp_path: Path) -> None:
+def test_run_makes_a_text_of_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = transformers.T5ForConditionalGeneration.from_pretrained(save_t5(tmp_path / "model"))
     torch.manual_seed(46)
     randomise(model)
@@ -220,8 +220,13 @@ def test_run_makes_a_text_of_a_text(tmp_path: Path) -> None:
         session.language = language
         bsexport_runtime.generate(session, [5], 2)
     session.language = Language()
-    with pytest.raises(BsexportRuntimeError, match="names no token that its decoder begins with"):
-        bsexport_runtime.generate(session, [5], 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "encoder", object())  # which is not run for what is refused
+        with pytest.raises(BsexportRuntimeError, match="names no token that its decoder begins with"):
+            bsexport_runtime.generate(session, [5], 2)
+        session.language = Language(start_token=0)
+        with pytest.raises(BsexportRuntimeError, match="2 seeds for 1 prompts"):
+            bsexport_runtime.generate(session, [5], 2, temperature=1, seed=[1, 2])
     session.language = Language(positions=8, start_token=0)
     assert bsexport_runtime.generate(session, [5] * 8, 8, stop_tokens=()).shape == (1, 8)
     with pytest.raises(BsexportRuntimeError, match="a source of 9 tokens and 2 new ones: the model has 8 positions"):

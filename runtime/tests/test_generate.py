@@ -75,6 +75,13 @@ def test_a_row_ends_with_a_stop_token_and_is_padded(session: Session) -> None:
     assert one[0, -1] == 41
 
 
+@pytest.mark.parametrize("pad", [48, -100])
+def test_a_pad_token_need_not_be_the_model_s(session: Session, pad: int) -> None:
+    """Such as one that a tokenizer has and the model's table has no row for."""
+    tokens = generate(session, PROMPTS[:2], 5, stop_tokens=26, pad_token=pad)
+    assert tokens.tolist() == [[45, 1, 2, 8, 47], [37, 0, 26, pad, pad]]
+
+
 def test_tokens_come_as_they_are_made(session: Session) -> None:
     seen: list[list[int]] = []
     tokens = generate(session, PROMPTS, 6, stop_tokens=(), callback=lambda tokens: seen.append(tokens.tolist()))
@@ -146,6 +153,9 @@ def refusal(session: Any, ids: Any, new: Any, **options: Any) -> str:
         ([1, 48], 1, {}, "prompt 0 has the token 48, expected 0 to 47; the tokenizer may be another model's"),
         ([[1], [2, -1]], 1, {}, "prompt 1 has the token -1, expected 0 to 47"),
         ([0.5], 1, {}, "prompt 0 is float64, expected the numbers of tokens"),
+        (5, 1, {}, "ids is no prompt and no batch of them, expected numbers of tokens or rows of them"),
+        ([[1], [2, [3]]], 1, {}, "ids is no prompt and no batch of them"),
+        ([[1], [2, 3]], 1, {"attention_mask": [[1, 1], [1, 1]]}, "ids is no prompt and no batch of them"),
         ([1], 0, {}, "max_new_tokens is 0, expected a number of tokens above 0"),
         ([1], 2.0, {}, "max_new_tokens is 2.0, expected"),
         ([1], 1, {"chunk": -1}, "chunk is -1, expected"),
@@ -155,14 +165,18 @@ def refusal(session: Any, ids: Any, new: Any, **options: Any) -> str:
             {},
             "a prompt of 100 tokens and 51 new ones are 151, the model has 150 positions",
         ),
-        ([1], 1, {"temperature": -1}, "temperature is -1, expected 0 (the likeliest token) or above"),
+        ([1], 1, {"temperature": -1}, "temperature is -1, expected 0 (the likeliest token), or 1e-30 to 1e+30"),
+        ([1], 1, {"temperature": 1e-46}, "temperature is 1e-46, expected 0 (the likeliest token), or 1e-30 to 1e+30"),
+        ([1], 1, {"temperature": 1e39}, "temperature is 1e+39, expected 0"),
         ([1], 1, {"temperature": np.nan}, "temperature is nan, expected a number"),
         ([1], 1, {"temperature": "hot"}, "temperature is 'hot', expected a number"),
         ([1], 1, {"temperature": 1, "top_k": -2}, "top_k is -2, expected a number of tokens, or None"),
         ([1], 1, {"temperature": 1, "top_p": 1.5}, "top_p is 1.5, expected a probability above 0, up to 1"),
         ([1], 1, {"top_k": 5}, "top_k and top_p are for drawing tokens: give a temperature above 0, such as 1"),
         ([1], 1, {"repetition_penalty": 0}, "repetition_penalty is 0, expected above 0; 1 is none"),
-        ([1], 1, {"temperature": 1, "seed": -1}, "seed is -1, expected 0 or above"),
+        ([1], 1, {"temperature": 1, "seed": -1}, "seed is -1, expected a whole number, 0 or above"),
+        ([1], 1, {"temperature": 1, "seed": 0.5}, "seed is 0.5, expected a whole number"),
+        ([[1], [2]], 1, {"temperature": 1, "seed": [3, "four"]}, "seed is 'four', expected a whole number"),
         ([1], 1, {"temperature": 1, "seed": [1, 2]}, "2 seeds for 1 prompts: give one for each, or one for all"),
         ([[1, 2]], 1, {"attention_mask": [[1]]}, "attention_mask has the shape [1, 1], expected that of ids, [1, 2]"),
     ],
@@ -209,8 +223,12 @@ def test_what_a_package_says(
 
 
 def test_a_package_that_says_nonsense_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match=r"config\.json: n_positions is 'many', expected a whole number"):
-        load(package_with(tmp_path, {"config.json": {"n_positions": "many"}}))
+    for file, name in (("config.json", "n_positions"), ("generation_config.json", "pad_token_id")):
+        with pytest.raises(
+            PackageError,
+            match=rf"{name} in config\.json or generation_config\.json is 'many', expected a whole",
+        ):
+            load(package_with(tmp_path / name, {file: {name: "many"}}))
     assert load(PACKAGE).language is None
 
 

@@ -88,13 +88,12 @@ def stream(
         temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed
     )
     if encoder is None:
-        language = replace(language, first_token=None, last_token=None, never_tokens=())
-        decoder = Decoder(session, len(prompts))
+        language, begun = replace(language, first_token=None, last_token=None, never_tokens=()), prompts
     else:
-        decoder = Decoder(session, len(prompts), encode(encoder, prompts))
-        prompts = [_start(language, vocabulary)] * len(prompts)
-    sampler.begin(prompts, vocabulary)
-    return _tokens(decoder, prompts, max_new_tokens, sampler, replace(language, stop_tokens=stops), pad, chunk)
+        begun = [_start(language, vocabulary)] * len(prompts)
+    sampler.begin(begun, vocabulary)
+    decoder = Decoder(session, len(prompts), None if encoder is None else encode(encoder, prompts))
+    return _tokens(decoder, begun, max_new_tokens, sampler, replace(language, stop_tokens=stops), pad, chunk)
 
 
 def _tokens(
@@ -116,9 +115,9 @@ def _tokens(
         if left == 0:
             _force(logits, language.last_token)
         tokens = sampler.choose(logits)
-        for row in ended:
-            tokens[row] = pad
-        yield tokens.copy()
+        shown = tokens.copy()
+        shown[list(ended)] = pad  # which need not be one of the model's: it goes on with what it chose
+        yield shown
         ended.update(row for row, token in enumerate(tokens.tolist()) if token in language.stop_tokens)
         if not left or len(ended) == len(prompts):
             return
@@ -151,16 +150,13 @@ def _start(language: Language, vocabulary: int) -> Tokens:
 
 def _prompts(ids: Ids, mask: npt.NDArray[Any] | None, vocabulary: int) -> list[Tokens]:
     """Each prompt's tokens, int64, without padding."""
-    if mask is None:
-        rows = [ids] if len(ids) and np.ndim(ids[0]) == 0 else ids
-        prompts = [np.asarray(row) for row in rows]
-    else:
-        array, mask = np.atleast_2d(ids), np.atleast_2d(mask)
-        if array.shape != mask.shape:
-            raise BsexportRuntimeError(
-                f"attention_mask has the shape {list(mask.shape)}, expected that of ids, {list(array.shape)}"
-            )
-        prompts = [row[kept != 0] for row, kept in zip(array, mask, strict=True)]
+    try:
+        prompts = _rows(ids, mask)
+    except (TypeError, ValueError) as error:
+        raise BsexportRuntimeError(
+            "ids is no prompt and no batch of them, expected numbers of tokens or rows of them; with an attention_mask "
+            "an array [batch, sequence]"
+        ) from error
     if not prompts:
         raise BsexportRuntimeError("there is no prompt, expected at least one")
     for row, prompt in enumerate(prompts):
@@ -175,6 +171,20 @@ def _prompts(ids: Ids, mask: npt.NDArray[Any] | None, vocabulary: int) -> list[T
                 "model's"
             )
     return [prompt.astype(np.int64) for prompt in prompts]
+
+
+def _rows(ids: Ids, mask: npt.NDArray[Any] | None) -> list[npt.NDArray[Any]]:
+    """The rows of ids, those with a mask without what it leaves out. Raises TypeError or ValueError if there are none,
+    BsexportRuntimeError for a mask of another shape."""
+    if mask is None:
+        rows = [ids] if len(ids) and np.ndim(ids[0]) == 0 else ids
+        return [np.asarray(row) for row in rows]
+    array, mask = np.atleast_2d(ids), np.atleast_2d(mask)
+    if array.shape != mask.shape:
+        raise BsexportRuntimeError(
+            f"attention_mask has the shape {list(mask.shape)}, expected that of ids, {list(array.shape)}"
+        )
+    return [row[kept != 0] for row, kept in zip(array, mask, strict=True)]
 
 
 def _check_sizes(longest: int, most: int, chunk: int, language: Language, *, apart: bool) -> None:

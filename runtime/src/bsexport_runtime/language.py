@@ -92,5 +92,6 @@ def _natural(package: Package, config: Mapping[str, Any], name: str) -> int | No
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise PackageError(f"{package.path / CONFIG}: {name} is {value!r:.40}, expected a whole number")
+        said = f"{name} in {CONFIG} or {GENERATION_CONFIG} is {value!r:.40}"
+        raise PackageError(f"{package.path}: {said}, expected a whole number; pack the model again with one")
     return value if value >= 0 else None

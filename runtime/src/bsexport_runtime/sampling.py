@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from bsexport_runtime.decoder import Logits, Tokens
 from bsexport_runtime.errors import BsexportRuntimeError
+
+_COLDEST, _HOTTEST = 1e-30, 1e30  # temperatures by which float32 logits can be divided
 
 
 class Sampler:
@@ -42,8 +44,9 @@ class Sampler:
         self.seed = seed
         self._generators: list[np.random.Generator] = []
         self._seen: npt.NDArray[np.bool_] | None = None
-        if self.temperature < 0:
-            raise BsexportRuntimeError(f"temperature is {temperature}, expected 0 (the likeliest token) or above")
+        if self.temperature and not _COLDEST <= self.temperature <= _HOTTEST:
+            expected = f"0 (the likeliest token), or {_COLDEST} to {_HOTTEST}"
+            raise BsexportRuntimeError(f"temperature is {temperature}, expected {expected}")
         if isinstance(self.top_k, bool) or not isinstance(self.top_k, (int, np.integer)) or self.top_k < 0:
             raise BsexportRuntimeError(f"top_k is {top_k!r}, expected a number of tokens, or None for all of them")
         if not 0 < self.top_p <= 1:
@@ -105,12 +108,13 @@ class Sampler:
         return int(tokens[min(place, tokens.size - 1)])
 
     def _seeds(self, rows: int) -> list[int | None]:
-        seeds = [self.seed] * rows if self.seed is None or isinstance(self.seed, (int, np.integer)) else self.seed
+        seeds = list(self.seed) if isinstance(self.seed, Iterable) else [self.seed] * rows
         if len(seeds) != rows:
             raise BsexportRuntimeError(f"{len(seeds)} seeds for {rows} prompts: give one for each, or one for all")
-        if any(seed is not None and seed < 0 for seed in seeds):
-            raise BsexportRuntimeError(f"seed is {self.seed}, expected 0 or above")
-        return list(seeds)
+        for seed in seeds:
+            if seed is not None and (not isinstance(seed, (int, np.integer)) or seed < 0):
+                raise BsexportRuntimeError(f"seed is {seed!r}, expected a whole number, 0 or above")
+        return seeds
 
 
 def _nucleus(weights: npt.NDArray[np.float64], top_p: float) -> Tokens:
