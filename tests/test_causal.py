@@ -16,7 +16,7 @@ from hf_models import torch, transformers
 from safetensors.numpy import load_file
 
 from bsexport.errors import ExportError
-from bsexport.graph.causal import CHECKED, tell_if_unchecked
+from bsexport.graph.causal import CHECKED, _grouped_attention, tell_if_unchecked
 from bsexport.graph.export import export
 from bsexport.pipeline import pack
 from bsexport.recipe import Recipe
@@ -205,3 +205,20 @@ def test_code_that_cannot_be_traced_is_named_with_its_module(tmp_path: Path, mon
         r"a LlamaMLP\); .* give the .onnx file",
     ):
         export(tmp_path, None)
+
+
+def test_each_layer_has_its_own_mask() -> None:
+    """Also one that is made for a layer and let go behind it, so that the next may lie at the same place."""
+    queries, keys = torch.zeros(2, 4, 3, 8), torch.zeros(2, 2, 5, 8)
+    seen: list[Any] = []
+
+    def own(module: Any, query: Any, key: Any, value: Any, mask: Any) -> tuple[Any, None]:
+        seen.append(mask)
+        return query.transpose(1, 2), None
+
+    masks: dict[tuple[int, int], Any] = {}
+    for layer in range(8):
+        mask = torch.full((2, 1, 3, 5), float(layer))
+        _grouped_attention(own, masks, object(), queries, keys, keys, mask)
+        del mask
+    assert [float(each.max()) for each in seen] == list(range(8))

@@ -249,7 +249,7 @@ def _grouped_heads() -> Iterator[None]:
     def interface(name: str, own: Callable[..., Any]) -> Callable[..., Any]:
         return partial(_grouped_attention, own, masks)
 
-    masks: dict[tuple[int, int], Any] = {}
+    masks: dict[tuple[int, int], tuple[Any, Any]] = {}
     ATTENTIONS.get_interface = interface
     try:
         yield
@@ -259,7 +259,7 @@ def _grouped_heads() -> Iterator[None]:
 
 def _grouped_attention(
     own: Callable[..., Any],
-    masks: dict[tuple[int, int], Any],
+    masks: dict[tuple[int, int], tuple[Any, Any]],
     module: Any,
     query: Any,
     key: Any,
@@ -271,7 +271,8 @@ def _grouped_attention(
     """The model's `own` attention function with the queries of a group in one head: float32 [batch, sequence, heads,
     dims], and no weights.
 
-    masks: those that have been repeated for groups, by their identity, for further layers.
+    masks: those that have been repeated for groups, behind what they were, by the identity of that, for further layers;
+    kept, so that no other mask gets that identity.
     """
     batch, heads, sequence, _ = query.shape
     shared = key.shape[1]
@@ -280,13 +281,14 @@ def _grouped_attention(
         apart: tuple[Any, Any] = own(module, query, key, value, attention_mask, *args, **kwargs)
         return apart
     folded = query.reshape(batch, shared, size * sequence, query.shape[3])
-    mask = masks.get((id(attention_mask), size))
-    if mask is None:
+    known = (id(attention_mask), size)
+    if known not in masks:
         if attention_mask.shape[1] == heads:
             mask = attention_mask.reshape(-1, shared, size * sequence, attention_mask.shape[3])
         else:
             mask = attention_mask.repeat(1, 1, size, 1)
-        masks[id(attention_mask), size] = mask
+        masks[known] = (attention_mask, mask)
+    _, mask = masks[known]
     output, _ = own(_OneHeadEach(module), folded, key, value, mask, *args, **kwargs)
     unfolded = output.reshape(batch, size, sequence, shared, output.shape[3]).permute(0, 2, 3, 1, 4)
     return unfolded.reshape(batch, sequence, heads, output.shape[3]), None
