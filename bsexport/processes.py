@@ -39,7 +39,11 @@ class Processes:
     @property
     def threads(self) -> int | None:
         """For each process, when they share the cores of a machine; None when there is but one on it."""
-        return None if self.here == 1 else max(1, (os.cpu_count() or 1) // self.here)
+        if self.here == 1:
+            return None
+        from bsexport_runtime.session import available_cores
+
+        return max(1, available_cores() // self.here)
 
     def share(self, batches: Iterable[T]) -> Iterator[T]:
         """The batches that are this process's: every `count`-th."""

@@ -293,6 +293,13 @@ def test_data_that_do_not_fit(classifier: Path, tmp_path: Path) -> None:
     assert refused("evaluate", classifier, "--data", data, "--max-length", 99) == (
         f"{classifier}: --max-length 99: the model takes 40 tokens at most"
     )
+    model = save_gpt2(tmp_path / "gpt2")  # n_positions in its config.json
+    settings = model / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "model_max_length": int(1e30)}))
+    assert bsexport("pack", model, "-o", tmp_path / "causal").exit_code == 0
+    assert refused("evaluate", tmp_path / "causal", "--data", data, "--max-length", 99) == (
+        f"{tmp_path / 'causal'}: --max-length 99: the model takes 40 tokens at most"
+    )
     assert refused("evaluate", classifier, "--data", data, "--stride", 5) == (
         "stride 5 is for text-generation, not for text-classification: leave it out"
     )

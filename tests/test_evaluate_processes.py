@@ -14,6 +14,8 @@ import pytest
 from command_line import bsexport
 from hf_models import LABELS, WORDS, save_bert, save_gpt2
 
+from bsexport.processes import Processes
+
 pytest.importorskip("datasets", reason="NOT TESTED: measuring needs datasets")
 pytest.importorskip("joblib", reason="NOT TESTED: measuring needs joblib")
 pytest.importorskip("matplotlib", reason="NOT TESTED: measuring needs matplotlib")
@@ -84,6 +86,11 @@ def test_the_first_process_tells_of_an_error_once(language: tuple[Path, Path], t
     done = launched(script, package, data)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.count(f"Error: process 1 of 2: {data}.moved: no such file or folder") == 1
+
+
+def test_they_share_the_cores_that_they_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    assert [Processes(0, count, here).threads for count, here in ((1, 1), (4, 1), (4, 2), (8, 8))] == [None, None, 3, 1]
 
 
 def test_curve_starts_processes_of_its_own(

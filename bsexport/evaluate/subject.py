@@ -7,6 +7,7 @@ from typing import Any
 
 from bsexport.errors import SourceError
 from bsexport.run import CONFIG, PROCESSOR_FILES, TOKENIZER_FILES, config_of, from_package, guess_task
+from bsexport_runtime.language import read_language
 from bsexport_runtime.package import Package
 from bsexport_runtime.session import Session
 
@@ -47,7 +48,7 @@ class Subject:
 
     def max_length(self, wanted: int | None, longest: int = LONGEST) -> int:
         """Tokens to cut at: what is wanted, else `longest` or what the model takes. Raises SourceError beyond that."""
-        limit = min(self.tokenizer.model_max_length, self.config.get("max_position_embeddings") or _NO_LIMIT)
+        limit = min(self.tokenizer.model_max_length, read_language(self.package).positions or _NO_LIMIT)
         if wanted is not None and wanted > limit:
             raise SourceError(f"{self.package.path}: --max-length {wanted}: the model takes {limit} tokens at most")
         return wanted or min(longest, limit)
