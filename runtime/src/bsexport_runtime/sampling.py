@@ -108,7 +108,7 @@ class Sampler:
         return int(tokens[min(place, tokens.size - 1)])
 
     def _seeds(self, rows: int) -> list[int | None]:
-        seeds = list(self.seed) if isinstance(self.seed, Iterable) else [self.seed] * rows
+        seeds: list[int | None] = list(self.seed) if isinstance(self.seed, Iterable) else [self.seed] * rows
         if len(seeds) != rows:
             raise BsexportRuntimeError(f"{len(seeds)} seeds for {rows} prompts: give one for each, or one for all")
         for seed in seeds:
