@@ -87,9 +87,13 @@ def over_slots(model: Any, directory: Path) -> Traced:
         KEPT: {0: batch, 1: kept},
         "past": [{0: batch, 2: capacity}] * len(layers),
     }
-    names = [f"{layer}.{member}" for layer in range(len(layers) // 2) for member in ("key", "value")]
-    model.forward = partial(_forward, model, model.forward, [f"{PRESENT}{name}" for name in names])
-    return Traced(model, inputs, axes, (IDS, POSITIONS, KEPT, *(f"{PAST}{name}" for name in names)))
+    model.forward = partial(_forward, model, model.forward, named(PRESENT, layers))
+    return Traced(model, inputs, axes, (IDS, POSITIONS, KEPT, *named(PAST, layers)))
+
+
+def named(prefix: str, layers: list[tuple[int, int]]) -> list[str]:
+    """The names in a graph of the keys and of the values of each layer, in turn."""
+    return [f"{prefix}{layer}.{member}" for layer in range(len(layers) // 2) for member in ("key", "value")]
 
 
 def _layers(model: Any, directory: Path) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bsexport.errors import ExportError
 from bsexport.graph.architecture import INSTEAD, Traced, as_it_is
-from bsexport.graph.causal import cache_keyword, kept_alone, seen_by_position, slots
+from bsexport.graph.causal import cache_keyword, kept_alone, named, seen_by_position, slots
 from bsexport_runtime.cache import PAST, PRESENT
 from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
 from bsexport_runtime.encoder import CROSS, MASK
@@ -65,8 +65,8 @@ def decoder(model: Any, directory: Path) -> Traced:
         MASK: {0: batch, 1: source},
         "cross": [{0: batch, 2: source}] * len(cross),
     }
-    model.forward = partial(_decode, model, _own_forward(model), _named(PRESENT, own), _buckets(model))
-    return Traced(model, inputs, axes, (IDS, POSITIONS, KEPT, *_named(PAST, own), MASK, *_named(CROSS, cross)))
+    model.forward = partial(_decode, model, _own_forward(model), named(PRESENT, own), _buckets(model))
+    return Traced(model, inputs, axes, (IDS, POSITIONS, KEPT, *named(PAST, own), MASK, *named(CROSS, cross)))
 
 
 def encoder(model: Any, directory: Path) -> Traced:
@@ -82,7 +82,7 @@ def encoder(model: Any, directory: Path) -> Traced:
     batch, source = map(torch.export.Dim, ("batch", "source"))
     ids = torch.ones((_BATCH, _SOURCE), dtype=torch.int64)
     axes = {name: {0: batch, 1: source} for name in (IDS, MASK)}
-    model.forward = partial(_encode, model, _own_forward(model), _named(CROSS, cross), _buckets(model))
+    model.forward = partial(_encode, model, _own_forward(model), named(CROSS, cross), _buckets(model))
     return Traced(model, {IDS: ids, MASK: ids.clone()}, axes, (IDS, MASK))
 
 
@@ -96,10 +96,6 @@ def encoder_alone(model: Any, directory: Path) -> Traced:
         setattr(module, name, function)
     model.forward, model.main_input_name = part.forward, part.main_input_name
     return as_it_is(model, directory)
-
-
-def _named(prefix: str, layers: list[tuple[int, int]]) -> list[str]:
-    return [f"{prefix}{layer}.{member}" for layer in range(len(layers) // 2) for member in ("key", "value")]
 
 
 def _own_forward(model: Any) -> Callable[..., Any]:
