@@ -288,7 +288,8 @@ def _skeleton(model: onnx.ModelProto, tensors: list[TensorProto]) -> onnx.ModelP
 
 def _stores(path: Path, tensors: list[TensorProto]) -> tuple[Path, ...]:
     """The model's file, and those of its external data."""
-    external = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    outside = [tensor for tensor in tensors if tensor.data_location == TensorProto.EXTERNAL]
+    external = {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
     return (path, *(path.parent / name for name in sorted(external)))
 
 
