@@ -27,6 +27,8 @@ from bsexport.graph.export import export
         ("BertForMaskedLM", "fill-mask"),
         ("GPT2LMHeadModel", "text-generation"),
         ("LlamaForCausalLM", "text-generation"),
+        ("T5ForConditionalGeneration", "text2text-generation"),
+        ("MarianMTModel", "translation"),
         ("ViTForImageClassification", "image-classification"),
     ],
 )
@@ -42,7 +44,6 @@ def test_task_of_the_configuration(architecture: str, task: str) -> None:
         [],
         ["BertForPreTraining"],
         ["GPT2DoubleHeadsModel"],
-        ["T5ForConditionalGeneration"],
         ["BertModel", "BertForMaskedLM"],
         "BertModel",
         5,

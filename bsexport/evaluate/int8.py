@@ -45,8 +45,9 @@ def prepare(source: Source, data: str, folder: Path) -> Check:
     rows = read_data(data, SPLIT, folder / "cache")
     empty = folder / "empty"
     with PackageWriter(empty) as writer:
-        for path in source.files:
-            writer.add_file(path)
+        with writer.blobs(0):
+            for path in source.files:
+                writer.add_file(path)
         writer.finish({}, {"task": source.task, "arena_bytes": 0, "tensors": []})
     subject = Subject(Package(empty), dense_session(source, values=False))
     batches = Stored(folder / "batches")
