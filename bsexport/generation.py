@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bsexport.errors import SourceError
 from bsexport.run import TOKENIZER_FILES, from_package
 from bsexport_runtime.generate import stream
 from bsexport_runtime.package import Package
 from bsexport_runtime.session import load
 from bsexport_runtime.text import TextStream
+
+NEW_TOKENS = 64  # unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,28 @@ def run_prompt(
     prompt: str,
     *,
     mode: str | None,
-    max_new_tokens: int,
+    max_new_tokens: int | None,
     options: Mapping[str, Any],
     show: Callable[[str], None] = lambda text: None,
 ) -> Generated:
     """Generate what follows the prompt, or what an encoder-decoder makes of it, with the tokenizer of the package.
 
-    mode: of bsexport_runtime.load. options: of bsexport_runtime.stream. show: is given the new text as it comes.
-    Raises SourceError if the package has no tokenizer, and what the runtime raises.
+    mode: of bsexport_runtime.load. max_new_tokens: None: NEW_TOKENS, or as many as the model has positions left for.
+    options: of bsexport_runtime.stream. show: is given the new text as it comes.
+    Raises SourceError if the package is of no language model or has no tokenizer, or the prompt makes no tokens; and
+    what the runtime raises.
     """
-    tokenizer = from_package(Package(path), "AutoTokenizer", "tokenizer", TOKENIZER_FILES)
-    ids = tokenizer.encode(prompt)
+    package = Package(path)
+    tokenizer = from_package(package, "AutoTokenizer", "tokenizer", TOKENIZER_FILES)
+    if not (ids := tokenizer.encode(prompt)):
+        raise SourceError("the prompt makes no tokens; give some text to go on with")
     session = load(path, mode=mode)
+    if (language := session.language) is None:
+        task = package.manifest.get("task") or "another task"
+        raise SourceError(f"{path}: is for {task}, and a language model goes on with a prompt; give --text or --image")
+    if max_new_tokens is None:
+        left = None if session.encoder is not None or language.positions is None else language.positions - len(ids)
+        max_new_tokens = NEW_TOKENS if left is None else max(1, min(NEW_TOKENS, left))
 
     def decode(tokens: Any) -> str:
         return str(tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))

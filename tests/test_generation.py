@@ -65,13 +65,20 @@ def test_a_process_of_its_own_prints_text_and_speed_and_no_noise() -> None:
 def test_what_cannot_be_generated_is_one_line(tmp_path: Path) -> None:
     for arguments, message in (
         ((PACKAGE, "--prompt", "a"), "holds no tokenizer"),
-        ((LANGUAGE_PACKAGE, "--prompt", ""), "there is no prompt, expected at least one"),
+        ((LANGUAGE_PACKAGE, "--prompt", ""), "the prompt makes no tokens"),
+        ((LANGUAGE_PACKAGE, "--prompt", "the " * 200), "tokens: the model has 150 positions; shorten the prompt"),
         ((LANGUAGE_PACKAGE, "--prompt", "a", "--max-new-tokens", 0), "max_new_tokens is 0"),
         ((LANGUAGE_PACKAGE, "--prompt", "a", "--max-new-tokens", 150), "the model has 150 positions"),
         ((LANGUAGE_PACKAGE, "--prompt", "a", "--top-k", 3), "give a temperature above 0"),
         ((tmp_path, "--prompt", "a"), "expected a directory made by bsexport pack"),
     ):
         assert message in refused("run", *arguments), arguments
+
+
+def test_by_default_it_goes_on_as_far_as_there_are_positions() -> None:
+    found = json.loads(bsexport("run", LANGUAGE_PACKAGE, "--prompt", "the " * 100, "--json", "--temperature", 20).stdout)
+    assert found["prompt_tokens"] == 101
+    assert 0 < len(found["tokens"]) <= 150 - 101
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,7 @@ def test_what_does_not_suit_the_task_is_one_line(packages: Path, tmp_path: Path)
         (("image-classification", "--image", tmp_path / "no.png"), "is not an image that Pillow reads"),
         (("image-classification", "--image", tmp_path / "none.png"), "No such file or directory"),
         (("image-classification", "--text", "a"), "holds no tokenizer"),
+        (("text-classification", "--prompt", "a"), "is for text-classification, and a language model goes on with"),
     ):
         package, *options = arguments
         assert message in refused("run", packages / str(package), *options), arguments

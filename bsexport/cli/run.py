@@ -18,7 +18,12 @@ from bsexport.cli.options import echo_json, json_option, mode_option, package_ar
 )
 @click.option("--image", type=click.Path(path_type=Path), help="Image file to run the model on.")
 @click.option("--prompt", metavar="TEXT", help="Text that a language model goes on with.")
-@click.option("--max-new-tokens", default=64, show_default=True, metavar="N", help="Tokens to go on for, at most.")
+@click.option(
+    "--max-new-tokens",
+    type=int,
+    metavar="N",
+    help="Tokens to go on for, at most.  [default: 64, or as many as the model has positions left for]",
+)
 @click.option(
     "--temperature",
     type=float,
@@ -85,7 +90,7 @@ def run(
         click.echo(to_text(answer))
 
 
-def _go_on(package: Path, prompt: str, as_json: bool, *, mode: str, max_new_tokens: int, **options: Any) -> None:
+def _go_on(package: Path, prompt: str, as_json: bool, *, mode: str, max_new_tokens: int | None, **options: Any) -> None:
     from bsexport.generation import run_prompt
 
     def show(text: str) -> None:

@@ -199,6 +199,10 @@ def _check_sizes(longest: int, most: int, chunk: int, language: Language, *, apa
             f"a source of {longest} tokens and {most} new ones: the model has {language.positions} positions for "
             "either; ask for fewer new tokens, or shorten the source"
         )
+    if not apart and longest >= language.positions:
+        raise BsexportRuntimeError(
+            f"a prompt of {longest} tokens: the model has {language.positions} positions; shorten the prompt"
+        )
     if not apart and longest + most > language.positions:
         raise BsexportRuntimeError(
             f"a prompt of {longest} tokens and {most} new ones are {longest + most}, the model has "
