@@ -76,7 +76,9 @@ def test_what_cannot_be_generated_is_one_line(tmp_path: Path) -> None:
 
 
 def test_by_default_it_goes_on_as_far_as_there_are_positions() -> None:
-    found = json.loads(bsexport("run", LANGUAGE_PACKAGE, "--prompt", "the " * 100, "--json", "--temperature", 20).stdout)
+    found = json.loads(
+        bsexport("run", LANGUAGE_PACKAGE, "--prompt", "the " * 100, "--json", "--temperature", 20).stdout
+    )
     assert found["prompt_tokens"] == 101
     assert 0 < len(found["tokens"]) <= 150 - 101
 
