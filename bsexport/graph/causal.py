@@ -157,12 +157,27 @@ def _forward(
 
 
 def slots(past: list[Any], positions: Any) -> Any:
-    """A transformers cache of slots that hold `past`, keys and values of each layer in turn."""
+    """A transformers cache of slots that hold `past`: what is new is written to the slots of its positions."""
     import torch
+
+    def write(held: Any, new: Any) -> Any:
+        row = torch.arange(new.shape[0])[:, None, None]
+        head = torch.arange(new.shape[1])[None, :, None]
+        return held.index_put((row, head, positions[:, None, :]), new)
+
+    return cache_of(past, write, lambda keys, new: keys.shape[2])
+
+
+def cache_of(held: list[Any], keep: Callable[[Any, Any], Any], seen: Callable[[Any, Any], Any]) -> Any:
+    """A transformers cache that holds keys and values of each layer, in turn.
+
+    keep: what it then holds, of what it held and what is new. seen: how many places a mask has, of the keys that are
+    held and the number of new ones.
+    """
     from transformers.cache_utils import Cache, CacheLayerMixin
 
-    class Slots(CacheLayerMixin):  # type: ignore[misc]
-        """One layer: what is new is written to the slots of its positions."""
+    class Layer(CacheLayerMixin):  # type: ignore[misc]
+        """One layer. It says that it is empty, since positions are told."""
 
         is_sliding = False
 
@@ -174,11 +189,10 @@ def slots(past: list[Any], positions: Any) -> Any:
             """There is nothing to make."""
 
         def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            self.keys, self.values = write(self.keys, key_states), write(self.values, value_states)
+            self.keys, self.values = keep(self.keys, key_states), keep(self.values, value_states)
             return self.keys, self.values
 
         def get_seq_length(self, *args: Any) -> int:
-            """As of an empty cache: the positions are told."""
             return 0
 
         def get_max_length(self) -> int:
@@ -186,15 +200,10 @@ def slots(past: list[Any], positions: Any) -> Any:
 
         get_max_cache_shape = get_max_length  # its name before 5.20
 
-        def get_mask_sizes(self, *args: Any) -> tuple[int, int]:
-            return self.keys.shape[2], 0
+        def get_mask_sizes(self, query_length: int, *args: Any) -> tuple[Any, int]:
+            return seen(self.keys, query_length), 0
 
-    def write(slots: Any, new: Any) -> Any:
-        row = torch.arange(new.shape[0])[:, None, None]
-        head = torch.arange(new.shape[1])[None, :, None]
-        return slots.index_put((row, head, positions[:, None, :]), new)
-
-    return Cache(layers=[Slots(*pair) for pair in zip(past[::2], past[1::2], strict=True)])
+    return Cache(layers=[Layer(*pair) for pair in zip(held[::2], held[1::2], strict=True)])
 
 
 @contextlib.contextmanager

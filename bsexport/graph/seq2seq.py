@@ -17,7 +17,7 @@ from typing import Any
 
 from bsexport.errors import ExportError
 from bsexport.graph.architecture import INSTEAD, Traced, as_it_is
-from bsexport.graph.causal import cache_keyword, kept_alone, named, seen_by_position, slots
+from bsexport.graph.causal import cache_keyword, cache_of, kept_alone, named, seen_by_position, slots
 from bsexport_runtime.cache import PAST, PRESENT
 from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
 from bsexport_runtime.encoder import CROSS, MASK
@@ -216,37 +216,7 @@ def _encode(
 
 def _projected(given: list[Any]) -> Any:
     """A transformers cache of keys and values that are there once for all: given, or kept when they are first made."""
-    from transformers.cache_utils import Cache, CacheLayerMixin
-
-    class Projected(CacheLayerMixin):  # type: ignore[misc]
-        """One layer."""
-
-        is_sliding = False
-
-        def __init__(self, keys: Any, values: Any) -> None:
-            super().__init__()
-            self.keys, self.values, self.is_initialized = keys, values, True
-
-        def lazy_initialization(self, *states: Any) -> None:
-            """There is nothing to make."""
-
-        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            self.keys, self.values = key_states, value_states
-            return key_states, value_states
-
-        def get_seq_length(self, *args: Any) -> int:
-            """As of an empty cache: nothing was there before."""
-            return 0
-
-        def get_max_length(self) -> int:
-            return -1
-
-        get_max_cache_shape = get_max_length  # its name before 5.20
-
-        def get_mask_sizes(self, query_length: int, *args: Any) -> tuple[int, int]:
-            return query_length, 0
-
-    return Cache(layers=[Projected(*pair) for pair in zip(given[::2], given[1::2], strict=True)])
+    return cache_of(given, lambda held, new: new, lambda keys, new: new)
 
 
 def _buckets(model: Any) -> dict[Any, Any]:

@@ -24,13 +24,12 @@ LARGE, SMALL = (16, 128), (1, 8)
 STEPS = 1000  # of the run that a step is taken from
 SETTLE = 250
 PAPER = {"shape": "global", "epsilon": Epsilon(1.0, relative=False)}
-STEEP = {"metric": "adam", "shape": 0.1, "epsilon": Epsilon(0.02, relative=True)}
 RATING: dict[str, Rate] = {
     "pull": Rate(settle=SETTLE),
     "pull, the paper's form": Rate(form="decoupled", settle=SETTLE, **PAPER),
     "pull, Adam's metric": Rate(metric="adam", settle=SETTLE),
     "target sparsity": Rate(weight=Weight("target-sparsity", 0.8), settle=SETTLE),
-    "target sparsity, steep": Rate(weight=Weight("target-sparsity", 0.8), settle=SETTLE, **STEEP),
+    "target sparsity, plain metric": Rate(weight=Weight("target-sparsity", 0.8), settle=SETTLE, metric="plain"),
     "target bits": Rate(weight=Weight("target-bits", 2.0), settle=SETTLE),
     "loss form": Rate(form="loss", weight=Weight("per-weight", 1e-5), settle=SETTLE, **PAPER),
 }
