@@ -48,7 +48,7 @@ _PER_HEAD = ("s_aux",)
 
 # Sizes of the example that is traced; all stay symbolic. They differ from each other and from 0 and 1, which torch
 # would take for constants.
-_BATCH, _SEQUENCE, _LOGITS, _SLOTS = 2, 5, 3, 7
+BATCH, SEQUENCE, _LOGITS, _SLOTS = 2, 5, 3, 7
 
 
 def tell_if_unchecked(model: Any, directory: str | Path, checked: Collection[str] = CHECKED) -> None:
@@ -70,16 +70,25 @@ def over_slots(model: Any, directory: Path) -> Traced:
     present.{i}.key and .value, the past with the tokens written to it.
     Requires that the parameters are fake tensors already. Raises ExportError if the model has no such cache.
     """
+    layers = _layers(model, directory)
+    inputs, axes = slots_example(layers)
+    model.forward = partial(_forward, model, model.forward, named(PRESENT, layers))
+    return Traced(model, inputs, axes, (IDS, POSITIONS, KEPT, *named(PAST, layers)))
+
+
+def slots_example(layers: list[tuple[int, int]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tokens and slots to trace a decoder with, and the axes of each that stay symbolic, by the names of its inputs.
+
+    layers: heads and dimensions of each layer's keys and of its values, in turn.
+    """
     import torch
 
-    layers = _layers(model, directory)
     batch, sequence, kept, capacity = map(torch.export.Dim, ("batch", "sequence", "kept", "capacity"))
-    ids = torch.ones((_BATCH, _SEQUENCE), dtype=torch.int64)
     inputs = {
-        IDS: ids,
-        POSITIONS: torch.arange(_SEQUENCE).repeat(_BATCH, 1),
-        KEPT: torch.arange(_LOGITS).repeat(_BATCH, 1),
-        "past": [torch.zeros(_BATCH, heads, _SLOTS, dims) for heads, dims in layers],
+        IDS: torch.ones((BATCH, SEQUENCE), dtype=torch.int64),
+        POSITIONS: torch.arange(SEQUENCE).repeat(BATCH, 1),
+        KEPT: torch.arange(_LOGITS).repeat(BATCH, 1),
+        "past": [torch.zeros(BATCH, heads, _SLOTS, dims) for heads, dims in layers],
     }
     axes = {
         IDS: {0: batch, 1: sequence},
@@ -87,8 +96,7 @@ def over_slots(model: Any, directory: Path) -> Traced:
         KEPT: {0: batch, 1: kept},
         "past": [{0: batch, 2: capacity}] * len(layers),
     }
-    model.forward = partial(_forward, model, model.forward, named(PRESENT, layers))
-    return Traced(model, inputs, axes, (IDS, POSITIONS, KEPT, *named(PAST, layers)))
+    return inputs, axes
 
 
 def named(prefix: str, layers: list[tuple[int, int]]) -> list[str]:
@@ -117,11 +125,11 @@ def _layers(model: Any, directory: Path) -> list[tuple[int, int]]:
         raise ExportError(f"{directory}: {name} does not say which module makes its logits; {INSTEAD}")
     cache = DynamicCache()
     with torch.no_grad():
-        model(input_ids=torch.ones((_BATCH, _SEQUENCE), dtype=torch.int64), use_cache=True, **{keyword: cache})
+        model(input_ids=torch.ones((BATCH, SEQUENCE), dtype=torch.int64), use_cache=True, **{keyword: cache})
     if not len(cache.layers):
         raise ExportError(f"{directory}: {name} puts no keys and values into its cache; {INSTEAD}")
     tensors = [getattr(layer, member, None) for layer in cache.layers for member in ("keys", "values")]
-    if any(tensor is None or tensor.ndim != 4 or tensor.shape[2] != _SEQUENCE for tensor in tensors):
+    if any(tensor is None or tensor.ndim != 4 or tensor.shape[2] != SEQUENCE for tensor in tensors):
         kinds = sorted({type(layer).__name__ for layer in cache.layers})
         raise ExportError(
             f"{directory}: {name} keeps other states than keys and values of each token ({', '.join(kinds)}); {INSTEAD}"

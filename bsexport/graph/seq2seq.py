@@ -17,7 +17,17 @@ from typing import Any
 
 from bsexport.errors import ExportError
 from bsexport.graph.architecture import INSTEAD, Traced, as_it_is
-from bsexport.graph.causal import cache_keyword, cache_of, kept_alone, named, seen_by_position, slots
+from bsexport.graph.causal import (
+    BATCH,
+    SEQUENCE,
+    cache_keyword,
+    cache_of,
+    kept_alone,
+    named,
+    seen_by_position,
+    slots,
+    slots_example,
+)
 from bsexport_runtime.cache import PAST, PRESENT
 from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
 from bsexport_runtime.encoder import CROSS, MASK
@@ -31,9 +41,7 @@ CHECKED = frozenset(
 )
 """The classes of encoder-decoders in docs/models.md: those that tests hold against transformers."""
 
-# Sizes of the example that is traced; all stay symbolic. They differ from each other and from 0 and 1, which torch
-# would take for constants.
-_BATCH, _SEQUENCE, _LOGITS, _SLOTS, _SOURCE = 2, 5, 3, 7, 6
+_SOURCE = 6  # of the example that is traced; another size than those of causal.py
 
 
 def decoder(model: Any, directory: Path) -> Traced:
@@ -48,23 +56,13 @@ def decoder(model: Any, directory: Path) -> Traced:
 
     own, cross = _layers(model, directory)
     _check_positions(model, directory)
-    batch, sequence, kept, capacity, source = map(torch.export.Dim, ("batch", "sequence", "kept", "capacity", "source"))
-    inputs = {
-        IDS: torch.ones((_BATCH, _SEQUENCE), dtype=torch.int64),
-        POSITIONS: torch.arange(_SEQUENCE).repeat(_BATCH, 1),
-        KEPT: torch.arange(_LOGITS).repeat(_BATCH, 1),
-        "past": [torch.zeros(_BATCH, heads, _SLOTS, dims) for heads, dims in own],
-        MASK: torch.ones((_BATCH, _SOURCE), dtype=torch.int64),
-        "cross": [torch.zeros(_BATCH, heads, _SOURCE, dims) for heads, dims in cross],
+    inputs, axes = slots_example(own)
+    batch, source = axes[IDS][0], torch.export.Dim("source")
+    inputs |= {
+        MASK: torch.ones((BATCH, _SOURCE), dtype=torch.int64),
+        "cross": [torch.zeros(BATCH, heads, _SOURCE, dims) for heads, dims in cross],
     }
-    axes = {
-        IDS: {0: batch, 1: sequence},
-        POSITIONS: {0: batch, 1: sequence},
-        KEPT: {0: batch, 1: kept},
-        "past": [{0: batch, 2: capacity}] * len(own),
-        MASK: {0: batch, 1: source},
-        "cross": [{0: batch, 2: source}] * len(cross),
-    }
+    axes |= {MASK: {0: batch, 1: source}, "cross": [{0: batch, 2: source}] * len(cross)}
     model.forward = partial(_decode, model, _own_forward(model), named(PRESENT, own), _buckets(model))
     return Traced(model, inputs, axes, (IDS, POSITIONS, KEPT, *named(PAST, own), MASK, *named(CROSS, cross)))
 
@@ -80,7 +78,7 @@ def encoder(model: Any, directory: Path) -> Traced:
 
     _, cross = _layers(model, directory)
     batch, source = map(torch.export.Dim, ("batch", "source"))
-    ids = torch.ones((_BATCH, _SOURCE), dtype=torch.int64)
+    ids = torch.ones((BATCH, _SOURCE), dtype=torch.int64)
     axes = {name: {0: batch, 1: source} for name in (IDS, MASK)}
     model.forward = partial(_encode, model, _own_forward(model), named(CROSS, cross), _buckets(model))
     return Traced(model, {IDS: ids, MASK: ids.clone()}, axes, (IDS, MASK))
@@ -118,11 +116,11 @@ def _layers(model: Any, directory: Path) -> tuple[list[tuple[int, int]], list[tu
     if model.get_output_embeddings() is None:
         raise ExportError(f"{directory}: {name} does not say which module makes its logits; {INSTEAD}")
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    source, target = (torch.ones((_BATCH, length), dtype=torch.int64) for length in (_SOURCE, _SEQUENCE))
+    source, target = (torch.ones((BATCH, length), dtype=torch.int64) for length in (_SOURCE, SEQUENCE))
     with torch.no_grad():
         forward(input_ids=source, attention_mask=source, decoder_input_ids=target, use_cache=True, **{keyword: cache})
     found = []
-    for part, length in ((cache.self_attention_cache, _SEQUENCE), (cache.cross_attention_cache, _SOURCE)):
+    for part, length in ((cache.self_attention_cache, SEQUENCE), (cache.cross_attention_cache, _SOURCE)):
         tensors = [getattr(layer, member, None) for layer in part.layers for member in ("keys", "values")]
         if not tensors or any(each is None or each.ndim != 4 or each.shape[2] != length for each in tensors):
             raise ExportError(
