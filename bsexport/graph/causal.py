@@ -128,13 +128,18 @@ def _layers(model: Any, directory: Path) -> list[tuple[int, int]]:
         model(input_ids=torch.ones((BATCH, SEQUENCE), dtype=torch.int64), use_cache=True, **{keyword: cache})
     if not len(cache.layers):
         raise ExportError(f"{directory}: {name} puts no keys and values into its cache; {INSTEAD}")
-    tensors = [getattr(layer, member, None) for layer in cache.layers for member in ("keys", "values")]
+    tensors = tensors_of(cache)
     if any(tensor is None or tensor.ndim != 4 or tensor.shape[2] != SEQUENCE for tensor in tensors):
         kinds = sorted({type(layer).__name__ for layer in cache.layers})
         raise ExportError(
             f"{directory}: {name} keeps other states than keys and values of each token ({', '.join(kinds)}); {INSTEAD}"
         )
-    return [(tensor.shape[1], tensor.shape[3]) for tensor in tensors if tensor is not None]
+    return [(tensor.shape[1], tensor.shape[3]) for tensor in tensors]
+
+
+def tensors_of(cache: Any) -> list[Any]:
+    """The tensors of a transformers cache: the keys and the values of each layer, in turn; None where it has none."""
+    return [getattr(layer, member, None) for layer in cache.layers for member in ("keys", "values")]
 
 
 def cache_keyword(forward: Callable[..., Any]) -> str | None:
@@ -160,8 +165,7 @@ def _forward(
     keyword = str(cache_keyword(forward))
     with kept_alone(model, logits_to_keep), seen_by_position(position_ids, type(model).__name__), _grouped_heads():
         outputs = forward(input_ids=input_ids, use_cache=True, **told, **{keyword: cache})
-    tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
-    return {LOGITS: outputs.logits, **dict(zip(present, tensors, strict=True))}
+    return {LOGITS: outputs.logits, **dict(zip(present, tensors_of(cache), strict=True))}
 
 
 def slots(past: list[Any], positions: Any) -> Any:

@@ -27,6 +27,7 @@ from bsexport.graph.causal import (
     seen_by_position,
     slots,
     slots_example,
+    tensors_of,
 )
 from bsexport_runtime.cache import PAST, PRESENT
 from bsexport_runtime.decoder import IDS, KEPT, LOGITS, POSITIONS
@@ -121,13 +122,13 @@ def _layers(model: Any, directory: Path) -> tuple[list[tuple[int, int]], list[tu
         forward(input_ids=source, attention_mask=source, decoder_input_ids=target, use_cache=True, **{keyword: cache})
     found = []
     for part, length in ((cache.self_attention_cache, SEQUENCE), (cache.cross_attention_cache, _SOURCE)):
-        tensors = [getattr(layer, member, None) for layer in part.layers for member in ("keys", "values")]
+        tensors = tensors_of(part)
         if not tensors or any(each is None or each.ndim != 4 or each.shape[2] != length for each in tensors):
             raise ExportError(
                 f"{directory}: {name} keeps other states than keys and values of each token of source and target; "
                 + INSTEAD
             )
-        found.append([(each.shape[1], each.shape[3]) for each in tensors if each is not None])
+        found.append([(each.shape[1], each.shape[3]) for each in tensors])
     return found[0], found[1]
 
 
@@ -181,8 +182,7 @@ def _decode(
             use_cache=True,
             **{str(cache_keyword(forward)): cache},
         )
-    tensors = [tensor for layer in own.layers for tensor in (layer.keys, layer.values)]
-    return {LOGITS: outputs.logits, **dict(zip(present, tensors, strict=True))}
+    return {LOGITS: outputs.logits, **dict(zip(present, tensors_of(own), strict=True))}
 
 
 def _encode(
@@ -208,8 +208,7 @@ def _encode(
             use_cache=True,
             **{str(cache_keyword(forward)): EncoderDecoderCache(own, cross)},
         )
-    tensors = [tensor for layer in cross.layers for tensor in (layer.keys, layer.values)]
-    return dict(zip(names, tensors, strict=True))
+    return dict(zip(names, tensors_of(cross), strict=True))
 
 
 def _projected(given: list[Any]) -> Any:
