@@ -157,6 +157,23 @@ def test_a_target_sparsity_is_reached_and_stays(form, share):
     assert constraint.measure().sparsity >= zeros - 1e-6
 
 
+def test_pruning_in_adams_metric_takes_weights_by_magnitude_and_gradient():
+    trained = model()
+    optimizer = torch.optim.Adam(trained.parameters(), lr=0.0, betas=(0.0, 0.0))  # v is the last gradient's square
+    recipe = Rate(form="oneshot", weight=Weight("target-sparsity", 0.5), metric="adam", shape="tensor", settle=1)
+    before = parts(trained)
+    attach(trained, optimizer, recipe, 2)
+    torch.nn.functional.cross_entropy(trained(torch.randn((64, 32))), torch.randint(2, (64,))).backward()
+    optimizer.step()
+    scores = []
+    for weights, parameter in zip(before, (trained.first.weight, trained.second.weight), strict=True):
+        roots = parameter.grad.abs().numpy()
+        scores.append(np.abs(weights) / np.minimum(roots.mean() / np.maximum(roots, 1e-30), 10))
+    limit = np.median(np.concatenate([score.ravel() for score in scores]))
+    agree = [(weights != 0) == (score >= limit) for weights, score in zip(parts(trained), scores, strict=True)]
+    assert np.mean(np.concatenate([each.ravel() for each in agree])) > 0.995  # of a sample is the mean root
+
+
 def test_target_bits_are_reached():
     trained = model()
     constraint, _ = train(trained, Rate(weight=Weight("target-bits", 2.0), step=2**-8, settle=0), 100)

@@ -11,7 +11,7 @@ from bsexport.backslash import schedule
 from bsexport.backslash.measure import Measurement, measure
 from bsexport.backslash.pull import Pull
 from bsexport.backslash.recipe import Rate
-from bsexport.backslash.settle import Frozen, Rounded, prune, zero_below
+from bsexport.backslash.settle import Frozen, Rounded, zero_below
 from bsexport.backslash.weights import Weights
 from bsexport.errors import RecipeError, TargetError
 
@@ -129,7 +129,7 @@ class Constraint:
     def _constrain(self) -> None:
         kind, form = self.rate.weight.kind, self.rate.form
         if form == "gradual" and (self.done % _PRUNE_EVERY == 0 or self.done + 1 == self.rate_steps):
-            prune(self.weights, self._wanted(self.done))
+            self.pull.prune(self._wanted(self.done))
         if form not in ("proximal", "decoupled"):
             return
         if kind == "target-sparsity":
@@ -180,7 +180,7 @@ class Constraint:
         if self.rate.form == "none":
             return
         if self.rate.form == "oneshot":
-            prune(self.weights, weight.value)
+            self.pull.prune(weight.value)
         if weight.is_target:
             self._check_target_reached()
         if self.rate.freeze and self.rate_steps < self.steps:

@@ -46,19 +46,30 @@ class Law:
 
     def pulls(self, indices: list[int], magnitudes: list[Tensor], moments: list[list[Tensor]]) -> list[Tensor]:
         """The pull on each weight of a piece: the parameters' indices, |w| and the second moments of its parts."""
-        logs, exponents, epsilons, *mean_roots = (
-            [scalars[index] for index in indices]
-            for scalars in (self.logs, self.exponents, self.epsilons, *self.mean_roots)
-        )
-        made = rate.pulls(magnitudes, logs, exponents, epsilons)
-        for moment, means in zip(moments, mean_roots, strict=True):
+        scalars = ([each[index] for index in indices] for each in (self.logs, self.exponents, self.epsilons))
+        made = rate.pulls(magnitudes, *scalars)
+        for factors in self._factors(indices, moments):
+            torch._foreach_mul_(made, factors)
+        return made
+
+    def importances(self, indices: list[int], magnitudes: list[Tensor], moments: list[list[Tensor]]) -> list[Tensor]:
+        """In which order the weights of a piece go: by |w|, in Adam's metric over the factor of the pull.
+
+        The magnitudes are used up.
+        """
+        for factors in self._factors(indices, moments):
+            torch._foreach_div_(magnitudes, factors)
+        return magnitudes
+
+    def _factors(self, indices: list[int], moments: list[list[Tensor]]) -> Iterator[list[Tensor]]:
+        """Of the pull in Adam's metric; none of the plain one."""
+        for moment, means in zip(moments, self.mean_roots, strict=True):
             factors = list(torch._foreach_rsqrt(moment))
-            torch._foreach_mul_(factors, means)
+            torch._foreach_mul_(factors, [means[index] for index in indices])
             torch._foreach_clamp_max_(factors, _LARGEST_FACTOR)
             for factor in factors:
                 factor.nan_to_num_(1.0)  # 0 / 0: no gradient has been seen
-            torch._foreach_mul_(made, factors)
-        return made
+            yield factors
 
 
 class Pull:
@@ -129,6 +140,22 @@ class Pull:
             above = magnitude_entropy(indices, moved, self.recipe.step, self.weights) > bits
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
         self._apply(law.at(self._logs_at(torch.exp(high).double())))
+
+    def prune(self, share: float) -> None:
+        """Set this share of the weights to zero, in place: those that are least, in the metric of the recipe."""
+        scores, law = Histogram(self.weights.device), self._law(self._logs_at(self._one()))
+        for _, importances in self._importances(law):
+            for importance in importances:
+                scores.add(importance)
+        limit = scores.quantile(share, self.weights.reduce)
+        for piece, importances in self._importances(law):
+            for part, importance in zip(piece, importances, strict=True):
+                part.masked_fill_(importance < limit, 0)
+
+    def _importances(self, law: Law) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        """Pieces of the weights, to be changed in place, and in which order they go."""
+        for indices, (piece, *moments) in self.weights.pieces(*law.moments):
+            yield piece, law.importances(indices, list(torch._foreach_abs(piece)), moments)
 
     def _apply(self, law: Law) -> None:
         """Pull the weights, in place."""

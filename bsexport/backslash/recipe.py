@@ -94,10 +94,10 @@ class Rate:
     weight: see Weight.
     shape: of the rate's generalized Gaussian: estimated before each step, for each "tensor" or for all of them
         together ("global", the paper's), or a fixed number: 0.5, 1 and 2 make it an L0.5, L1 or L2 penalty.
-    metric: "plain", or "adam": pulled in the metric of Adam's second moments, so that weights whose gradients are small
-        go first.
+    metric: "plain", or "adam": pulled, or pruned, in the metric of Adam's second moments, so that weights whose
+        gradients are small go first.
     epsilon: see Epsilon.
-    These three are, if they are not given, those of TOWARDS_TARGET for a target, and else those of PULLING.
+    These three are, if they are not given, those of TOWARDS_TARGET for a rate with a target, else those of PULLING.
     ramp: share of the rate's steps over which it rises to its full strength, 0 to 1.
     settle: number of last steps without the rate; None: a quarter of the run's.
     freeze: whether weights that are zero at `step` when the settle phase begins stay zero.
@@ -123,7 +123,8 @@ class Rate:
     exempt: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        usual = TOWARDS_TARGET if isinstance(self.weight, Weight) and self.weight.is_target else PULLING
+        towards = isinstance(self.weight, Weight) and self.weight.is_target and self.form not in RIVALS
+        usual = TOWARDS_TARGET if towards else PULLING
         for name, value in usual.items():
             if getattr(self, name) is _BY_WEIGHT:
                 object.__setattr__(self, name, value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bsexport.backslash.quantile import Histogram
 from bsexport.backslash.weights import Weights
 
 
@@ -53,15 +52,6 @@ class Rounded:
         for tensor, exact in zip(self._weights.local(), self._exact, strict=False):
             tensor.copy_(exact)
         self._exact = []
-
-
-def prune(weights: Weights, share: float) -> None:
-    """Set the smallest weights to zero, in place, so that this share of all is."""
-    magnitudes = Histogram(weights.device)
-    for _, (piece,) in weights.pieces():
-        for part in piece:
-            magnitudes.add(part.abs())
-    zero_below(weights, magnitudes.quantile(share, weights.reduce))
 
 
 def zero_below(weights: Weights, limit: float | Tensor) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+import torch
 
 from bsexport.backslash import Epsilon, Rate, Weight
-from bsexport.backslash.settle import prune
+from bsexport.backslash.settle import zero_below
 from examples import digits
 
 from . import results
@@ -44,7 +45,8 @@ def measure(rate: Rate, seeds: range) -> np.ndarray:
         now = constraint.measure()
         row = [digits.right(model, pixels[held_out], labels[held_out])]
         for share in SHARES:
-            prune(constraint.weights, share)
+            magnitudes = torch.cat([weights.abs().flatten() for weights in constraint.weights.local()])
+            zero_below(constraint.weights, magnitudes.quantile(share))
             row.append(digits.right(model, pixels[held_out], labels[held_out]))
         found.append([*row, now.shape, now.sparsity, now.bits])
     return np.mean(found, axis=0)
