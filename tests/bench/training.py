@@ -28,7 +28,7 @@ FINE, COARSE = "2^-8", "2^-5"
 
 def settled(*options: str) -> tuple[str, ...]:
     """Options of a run that ends with steps without the rate."""
-    return (*options, "--settle-steps", str(SETTLE))
+    return ("--settle-steps", str(SETTLE), *options)
 
 
 def at(share: str, *options: str) -> tuple[str, ...]:
@@ -40,25 +40,26 @@ PLAIN = ("--metric", "plain", "--shape", "tensor", "--epsilon", "0.1rms")
 ADAM = ("--metric", "adam", "--shape", "global")
 STEEP = ("--metric", "adam", "--shape", "0.1", "--epsilon", "0.02rms")
 """The rate of weights as they are to come, not as they are: large ones are hardly pulled. The default of targets."""
-EXTRAS = ("--teacher", "{normal}", "--round")
+LAWS = {
+    "backslash-plain": PLAIN,
+    "backslash-adam": ADAM,
+    "backslash-steep": STEEP,
+    "gradual": ("--form", "gradual"),
+    "gradual-adam": ("--form", "gradual", "--metric", "adam"),
+    "oneshot": ("--form", "oneshot"),
+}
+EARLY = ("--settle-steps", str(STEPS // 2))
+TAUGHT = ("--teacher", "{normal}", "--round")
+EXTRAS = {"": (), "-early": EARLY, "-taught": TAUGHT, "-early-taught": (*EARLY, *TAUGHT)}
+"""What BackSlash and its rivals may have alike: half of the steps to settle in, a teacher and rounded weights there."""
 ROWS: dict[str, tuple[str, ...]] = {
     "normal": ("--form", "none"),
     "normal-slower": ("--form", "none", "--lr", "5e-5"),
     **{
-        f"{name}-{share}": at(f"0.{share[0]}", *options)
+        f"{name}{extra}-{share}": at(f"0.{share[0]}", *law, *options)
         for share in ("80", "90")
-        for name, options in {
-            "backslash-plain": PLAIN,
-            "backslash-adam": ADAM,
-            "backslash-steep": STEEP,
-            "gradual": ("--form", "gradual"),
-            "oneshot": ("--form", "oneshot"),
-            "backslash-plain-taught": (*PLAIN, *EXTRAS),
-            "backslash-adam-taught": (*ADAM, *EXTRAS),
-            "backslash-steep-taught": (*STEEP, *EXTRAS),
-            "gradual-taught": ("--form", "gradual", *EXTRAS),
-            "oneshot-taught": ("--form", "oneshot", *EXTRAS),
-        }.items()
+        for name, law in LAWS.items()
+        for extra, options in EXTRAS.items()
     },
     **{f"paper-pull-{pull}": settled("--pull", pull, *PAPER) for pull in ("0.1", "0.25", "0.5", "0.75")},
     **{f"l{shape}": settled("--pull", "0.75", "--shape", shape) for shape in ("0.5", "1", "2")},
@@ -88,9 +89,9 @@ def grid(name: str) -> tuple[str, str]:
         return "0", COARSE
     if name.startswith("normal"):
         return "0,0.8,0.9", FINE
-    if name.startswith(("gradual", "oneshot")):  # pruned already
-        return f"0.{name.split('-')[1][0]}", FINE
-    return f"0,{'0.9' if '90' in name else '0.8'}", FINE
+    if name.startswith(("backslash", "gradual", "oneshot")):  # pruned already
+        return f"0.{name[-2]}", FINE
+    return "0,0.8", FINE
 
 
 def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, Any]:
