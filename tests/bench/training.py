@@ -64,8 +64,11 @@ ROWS: dict[str, tuple[str, ...]] = {
     **{f"paper-pull-{pull}": settled("--pull", pull, *PAPER) for pull in ("0.1", "0.25", "0.5", "0.75")},
     **{f"l{shape}": settled("--pull", "0.75", "--shape", shape) for shape in ("0.5", "1", "2")},
     "dggr": settled("--pull", "0.75"),
-    "bits-2": settled("--target-bits", "1.9", "--step", COARSE),
-    "bits-1": settled("--target-bits", "0.95", "--step", COARSE),
+    **{
+        f"bits{extra}-{name}": settled("--target-bits", target, "--step", COARSE, *options)
+        for name, target in (("2", "1.9"), ("1", "0.95"))  # a package has something to say besides the levels
+        for extra, options in EXTRAS.items()
+    },
 }
 """Name of a run -> options of `bsexport train`; {normal} is the directory of the normal run of its seed."""
 
