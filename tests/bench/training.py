@@ -1,8 +1,8 @@
 """BackSlash against its rivals on a real task: `python -m tests.bench.training --help`.
 
-Each run trains with `bsexport train` and is measured with `bsexport curve`. It ends in a file of figures of its own, so
-that a study goes on where it was stopped: a run that has its file is not run again. The tables in docs/results.md are
-made of the files.
+Each run trains with `bsexport train`, and is measured with `bsexport pack` and `bsexport evaluate`. It ends in a file of
+figures of its own, so that a study goes on where it was stopped: a run that has its file is not run again. The tables
+in docs/results.md are made of the files.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from bsexport.curve.point import SIZES
 
 from . import results
 
@@ -44,6 +46,7 @@ LAWS = {
     "backslash-plain": PLAIN,
     "backslash-adam": ADAM,
     "backslash-steep": STEEP,
+    "backslash-hard": ("--metric", "adam", "--shape", "-2", "--epsilon", "0.02rms"),
     "gradual": ("--form", "gradual"),
     "gradual-adam": ("--form", "gradual", "--metric", "adam"),
     "oneshot": ("--form", "oneshot"),
@@ -86,15 +89,15 @@ class Data:
     limit: int | None
 
 
-def grid(name: str) -> tuple[str, str]:
+def grid(name: str) -> tuple[tuple[float, ...], str]:
     """The pruning ratios and the step at which a run is measured."""
     if name.startswith("bits"):
-        return "0", COARSE
+        return (0,), COARSE
     if name.startswith("normal"):
-        return "0,0.8,0.9", FINE
+        return (0, 0.8, 0.9), FINE
     if name.startswith(("backslash", "gradual", "oneshot")):  # pruned already
-        return f"0.{name[-2]}", FINE
-    return "0,0.8", FINE
+        return (float(f"0.{name[-2]}"),), FINE
+    return (0, 0.8), FINE
 
 
 def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, Any]:
@@ -111,13 +114,6 @@ def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, 
         )
     record = json.loads((folder / "backslash.json").read_text())
     ratios, step = grid(name)
-    limit = [] if data.limit is None else ["--limit", str(data.limit)]
-    curve = folder.with_name(f"{folder.name}-curve")
-    measured = bsexport(
-        *("curve", str(folder), "--data", str(data.test), *limit, "--prune", ratios, "--step", step),
-        *("-o", str(curve), "--force", "--json"),
-    )
-    found = json.loads(measured)
     return {
         "run": name,
         "seed": seed,
@@ -128,14 +124,25 @@ def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, 
         "model": {**record["model"], "name": model.name},
         "versions": record["versions"],
         "taking_part": record["final"]["taking_part"],
-        "examples": found["examples"],
-        "points": [_without_command(point) for point in found["models"][0]["points"]],
+        "points": [measure(folder, ratio, step, data) for ratio in ratios],
     }
 
 
-def _without_command(point: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a point, not the folder of this run that it was packed from."""
-    return {key: value for key, value in point.items() if key != "command"}
+def measure(folder: Path, prune: float, step: str, data: Data) -> dict[str, Any]:
+    """The figures of a trained model that is pruned and quantised like this: its package's sizes and answers."""
+    package = folder.with_name(f"{folder.name}-package")
+    recipe = ("--prune", str(prune), "--step", step)
+    packed = json.loads(bsexport("pack", str(folder), *recipe, "-o", str(package), "--force", "--json"))
+    limit = [] if data.limit is None else ["--limit", str(data.limit)]
+    answers = ("--data", str(data.test), *limit, "--max-length", str(LENGTH), "--threads", "1")
+    evaluated = json.loads(bsexport("evaluate", str(package), *answers, "--json"))
+    return {
+        "prune": packed["recipe"]["prune"],
+        "step": packed["recipe"]["step"],
+        **{name: packed["summary"][name] for name in SIZES},
+        "examples": evaluated["examples"],
+        "figures": evaluated["figures"],
+    }
 
 
 def without_dropout(model: Path, work: Path) -> Path:
@@ -170,7 +177,7 @@ def report(found: Iterable[dict[str, Any]]) -> str:
                 (each, point)
             )
     header = ["run", "pruned", "step", "accuracy", "95%", "seeds", "shape", "entropy", "EG-0", "best EG", "bits/weight"]
-    return results.table(header, [_row(*key, measured) for key, measured in groups.items() if key[2] != "None"])
+    return results.table(header, [_row(*key, measured) for key, measured in groups.items()])
 
 
 def _row(
