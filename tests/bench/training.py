@@ -1,6 +1,6 @@
 """BackSlash against its rivals on a real task: `python -m tests.bench.training --help`.
 
-Each run trains with `bsexport train`, and is measured with `bsexport pack` and `bsexport evaluate`. It ends in a file of
+Each run trains with `bsexport train` and is measured with `bsexport pack` and `bsexport evaluate`. It ends in a file of
 figures of its own, so that a study goes on where it was stopped: a run that has its file is not run again. The tables
 in docs/results.md are made of the files.
 """
@@ -46,7 +46,6 @@ LAWS = {
     "backslash-plain": PLAIN,
     "backslash-adam": ADAM,
     "backslash-steep": STEEP,
-    "backslash-hard": ("--metric", "adam", "--shape", "-2", "--epsilon", "0.02rms"),
     "gradual": ("--form", "gradual"),
     "gradual-adam": ("--form", "gradual", "--metric", "adam"),
     "oneshot": ("--form", "oneshot"),
