@@ -144,15 +144,16 @@ def measure(folder: Path, prune: float, step: str, data: Data) -> dict[str, Any]
     }
 
 
-def without_dropout(model: Path, work: Path) -> Path:
-    """A copy of a model whose dropout is off: a run sees less than one epoch, and dropout takes a tenth of its time."""
+def quick(model: Path, work: Path) -> Path:
+    """A copy of a model that trains faster: a run sees less than one epoch, so that dropout only takes a tenth of its
+    time, and the fused attention's backward pass in bfloat16 takes a fifth of it on a processor."""
     copy = work / "model"
     if not copy.is_dir():
         shutil.copytree(model, copy.with_name("model.partial"), dirs_exist_ok=True)
         config = copy.with_name("model.partial") / "config.json"
         settings = json.loads(config.read_text())
         settings |= {name: 0.0 for name in settings if name.endswith("dropout_prob")}
-        config.write_text(json.dumps(settings, indent=1))
+        config.write_text(json.dumps({**settings, "attn_implementation": "eager"}, indent=1))
         copy.with_name("model.partial").rename(copy)
     return copy
 
@@ -223,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := set(asked.rows) - set(ROWS):
         parser.error(f"no such run: {', '.join(sorted(unknown))}")
     RUNS.mkdir(exist_ok=True)
-    model = without_dropout(asked.model, asked.work) if asked.rows else None
+    model = quick(asked.model, asked.work) if asked.rows else None
     for seed in asked.seeds:
         for name in asked.rows:
             data = Data(asked.data.name, asked.data / "train.csv.xz", asked.data / "test.csv.xz", asked.limit)
