@@ -361,9 +361,15 @@ def test_adams_metric_without_gradients_is_the_plain_one():
         assert a == pytest.approx(b)
 
 
-def test_adams_metric_needs_an_optimizer_that_has_it():
+@pytest.mark.parametrize(
+    "recipe",
+    [Rate(metric="adam"), Rate(form="oneshot", weight=Weight("target-sparsity", 0.8), metric="adam")],
+    ids=["proximal", "oneshot"],
+)
+def test_adams_metric_needs_an_optimizer_that_has_it(recipe):
+    """And that is told after the first step, also where the metric is needed much later."""
     with pytest.raises(RecipeError, match=r"metric adam takes the second moments .* SGD has none: use metric plain"):
-        train(model(), Rate(metric="adam"), 2, optimizer=torch.optim.SGD)
+        train(model(), recipe, 100, optimizer=torch.optim.SGD, until=1)
 
 
 def test_parameters_that_the_optimizer_does_not_have_take_no_part():

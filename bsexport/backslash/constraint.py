@@ -128,6 +128,8 @@ class Constraint:
 
     def _constrain(self) -> None:
         kind, form = self.rate.weight.kind, self.rate.form
+        if self.done == 0 and form != "none":
+            self.pull.check()  # and not when pruning begins, much later
         if form == "gradual" and (self.done % _PRUNE_EVERY == 0 or self.done + 1 == self.rate_steps):
             self.pull.prune(self._wanted(self.done))
         if form not in ("proximal", "decoupled"):

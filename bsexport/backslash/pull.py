@@ -121,7 +121,7 @@ class Pull:
 
     def reach_sparsity(self, share: float) -> None:
         """Pull the weights, in place, as hard as it takes for this share of them to be zero at the recipe's step."""
-        scores, law = Histogram(self.weights.device), self._law(self._logs_at(self._one()))
+        scores, law = Histogram(self.weights.device), self._law_of_one()
         for _, magnitudes, pulls in self._sample(_SPARSITY_SAMPLE, law):
             scores.add((magnitudes - self.recipe.step / 2).clamp_min_(0) / pulls)
         self._apply(law.at(self._logs_at(scores.quantile(share, self.weights.reduce))))
@@ -131,7 +131,7 @@ class Pull:
 
         The strength is sought by bisection of its logarithm, on a sample and without a transfer to the host.
         """
-        law = self._law(self._logs_at(self._one()))
+        law = self._law_of_one()
         indices, magnitudes, pulls = map(torch.cat, zip(*self._sample(_BITS_SAMPLE, law), strict=True))
         low, high = (torch.full((), math.log(strength), device=indices.device) for strength in _STRENGTHS)
         for _ in range(_BISECTIONS):
@@ -141,9 +141,14 @@ class Pull:
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
         self._apply(law.at(self._logs_at(torch.exp(high).double())))
 
+    def check(self) -> None:
+        """Raise RecipeError if the optimizer, whose first step is over, has nothing that the metric could take."""
+        if self.recipe.metric == "adam":
+            self._second_moments()
+
     def prune(self, share: float) -> None:
         """Set this share of the weights to zero, in place: those that are least, in the metric of the recipe."""
-        scores, law = Histogram(self.weights.device), self._law(self._logs_at(self._one()))
+        scores, law = Histogram(self.weights.device), self._law_of_one()
         for _, importances in self._importances(law):
             for importance in importances:
                 scores.add(importance)
@@ -212,9 +217,9 @@ class Pull:
     def _counts(self, tensors: list[Tensor]) -> Tensor:
         return torch.tensor([tensor.numel() for tensor in tensors], dtype=torch.float64, device=self.weights.device)
 
-    def _one(self) -> Tensor:
-        """The strength 1."""
-        return torch.ones((), dtype=torch.float64, device=self.weights.device)
+    def _law_of_one(self) -> Law:
+        """The law of this step at strength 1."""
+        return self._law(self._logs_at(torch.ones((), dtype=torch.float64, device=self.weights.device)))
 
     def _epsilons(self) -> Tensor:
         epsilon = self.recipe.epsilon

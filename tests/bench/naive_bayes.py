@@ -54,7 +54,8 @@ def main() -> None:
             counts = [str(len(part)) for part in (train, test)]
             rows.append([f"{folder.name}, {seen}", *counts, f"{share:.2%}", f"{low:.1%}-{high:.1%}"])
     text = results.table(["naive Bayes", "trained on", "measured on", "accuracy", "95%"], rows)
-    results.write("naive-bayes", "python -m tests.bench.naive_bayes DIR... --model DIR --limit 5000", text)
+    limit = "" if asked.limit is None else f" --limit {asked.limit}"
+    results.write("naive-bayes", f"python -m tests.bench.naive_bayes DIR... --model DIR{limit}", text)
 
 
 if __name__ == "__main__":

@@ -247,7 +247,9 @@ def main() -> None:
         text = report(Path(folder), cases, options.runs)
     print(text)
     if not options.dry_run:
-        results.write("packing", shlex.join(["python", "-m", "tests.bench.packing", *sys.argv[1:]]), text)
+        chosen = [part for case in options.case or [] for part in ("--case", case)]
+        command = ["python", "-m", "tests.bench.packing", "--runs", str(options.runs), *chosen]
+        results.write("packing", shlex.join(command), text)
 
 
 if __name__ == "__main__":

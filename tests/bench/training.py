@@ -25,7 +25,7 @@ from . import results
 
 RUNS = Path(__file__).parents[2] / "docs" / "training"
 STEPS, SETTLE, BATCH, LENGTH, LEARNING_RATE = 1000, 250, 8, 128, "1e-4"
-FINE, COARSE = "2^-8", "2^-5"
+COARSE = "2^-5"
 
 
 def settled(*options: str) -> tuple[str, ...]:
@@ -88,15 +88,17 @@ class Data:
     limit: int | None
 
 
-def grid(name: str) -> tuple[tuple[float, ...], str]:
-    """The pruning ratios and the step at which a run is measured."""
-    if name.startswith("bits"):
-        return (0,), COARSE
-    if name.startswith("normal"):
-        return (0, 0.8, 0.9), FINE
-    if name.startswith(("backslash", "gradual", "oneshot")):  # pruned already
-        return (float(f"0.{name[-2]}"),), FINE
-    return (0, 0.8), FINE
+def ratios(rate: dict[str, Any]) -> tuple[float, ...]:
+    """The pruning ratios at which a run is measured, by the recipe that it was trained with."""
+    if rate["form"] == "none":
+        return (0, 0.8, 0.9)
+    match rate["weight"]["kind"]:
+        case "target-bits":
+            return (0,)
+        case "target-sparsity":  # pruned already
+            return (rate["weight"]["value"],)
+        case _:
+            return (0, 0.8)
 
 
 def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, Any]:
@@ -112,7 +114,6 @@ def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, 
             *("--seed", str(seed), "--bf16", *options, *resume),
         )
     record = json.loads((folder / "backslash.json").read_text())
-    ratios, step = grid(name)
     return {
         "run": name,
         "seed": seed,
@@ -123,15 +124,14 @@ def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, 
         "model": {**record["model"], "name": model.name},
         "versions": record["versions"],
         "taking_part": record["final"]["taking_part"],
-        "points": [measure(folder, ratio, step, data) for ratio in ratios],
+        "points": [measure(folder, ratio, data) for ratio in ratios(record["rate"])],
     }
 
 
-def measure(folder: Path, prune: float, step: str, data: Data) -> dict[str, Any]:
-    """The figures of a trained model that is pruned and quantised like this: its package's sizes and answers."""
+def measure(folder: Path, prune: float, data: Data) -> dict[str, Any]:
+    """The figures of a trained model, pruned, at the step it was trained for: its package's sizes and answers."""
     package = folder.with_name(f"{folder.name}-package")
-    recipe = ("--prune", str(prune), "--step", step)
-    packed = json.loads(bsexport("pack", str(folder), *recipe, "-o", str(package), "--force", "--json"))
+    packed = json.loads(bsexport("pack", str(folder), "--prune", str(prune), "-o", str(package), "--force", "--json"))
     limit = [] if data.limit is None else ["--limit", str(data.limit)]
     answers = ("--data", str(data.test), *limit, "--max-length", str(LENGTH), "--threads", "1")
     evaluated = json.loads(bsexport("evaluate", str(package), *answers, "--json"))
@@ -146,7 +146,7 @@ def measure(folder: Path, prune: float, step: str, data: Data) -> dict[str, Any]
 
 def quick(model: Path, work: Path) -> Path:
     """A copy of a model that trains faster: a run sees less than one epoch, so that dropout only takes a tenth of its
-    time, and the fused attention's backward pass in bfloat16 takes a fifth of it on a processor."""
+    time, and the fused attention's backward pass in bfloat16 is slow on a processor."""
     copy = work / "model"
     if not copy.is_dir():
         shutil.copytree(model, copy.with_name("model.partial"), dirs_exist_ok=True)
