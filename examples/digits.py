@@ -16,10 +16,11 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+from transformers import ViTConfig, ViTForImageClassification
 
 import bsexport_runtime
 from bsexport.backslash import Constraint, Rate, Weight, attach
+from bsexport.quiet import quiet
 
 RATES = {"normal": Rate(form="none"), "backslash": Rate(weight=Weight("target-sparsity", 0.9))}
 RECIPES = (("0", "2^-8"), ("0.5", "2^-8"), ("0.8", "2^-8"), ("0.9", "2^-8"), ("0.9", "2^-6"))
@@ -41,7 +42,8 @@ def main() -> None:
     fp32 = (models["normal"] / "model.safetensors").stat().st_size
     print(f"\nweights, and accuracy on {held_out.sum()} digits that were held out")
     print(f"{'prune':>6} {'step':>6}" + "".join(f"  {name:>10} {'of fp32':>8} {'accuracy':>9}" for name in models))
-    dense = [ViTForImageClassification.from_pretrained(directory) for directory in models.values()]
+    with quiet():
+        dense = [ViTForImageClassification.from_pretrained(directory) for directory in models.values()]
     shares = [right(model, pixels[held_out], labels[held_out]) for model in dense]
     print(f"{'':>6} {'fp32':>6}" + "".join(f"  {fp32:>10,} {1:>8.1%} {share:>9.1%}" for share in shares) + "   PyTorch")
     for prune, step in RECIPES:
@@ -111,8 +113,11 @@ def fit(
 
 def save(model: ViTForImageClassification, directory: Path) -> None:
     """Save as transformers does, with the image processor that makes the model's inputs of files."""
-    model.save_pretrained(directory)
-    ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(directory)
+    with quiet():
+        from transformers import ViTImageProcessor  # which tells at once that it could be faster with torchvision
+
+        model.save_pretrained(directory)
+        ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(directory)
 
 
 def accuracy(package: Path, pixels: Floats, labels: npt.NDArray[np.int64]) -> float:
