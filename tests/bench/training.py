@@ -1,8 +1,9 @@
 """BackSlash against its rivals on a real task: `python -m tests.bench.training --help`.
 
 Each run trains with `bsexport train` and is measured with `bsexport pack` and `bsexport evaluate`. It ends in a file of
-figures of its own, so that a study goes on where it was stopped: a run that has its file is not run again. The tables
-in docs/results.md are made of the files.
+figures of its own, so that a study goes on where it was stopped: a run that has its file is not run again, and one that
+was measured on fewer texts than are asked for is measured anew, without training. The tables in docs/results.md are
+made of the files.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from . import results
 
 RUNS = Path(__file__).parents[2] / "docs" / "training"
 STEPS, SETTLE, BATCH, LENGTH, LEARNING_RATE = 1000, 250, 8, 128, "1e-4"
-COARSE = "2^-5"
+COARSE, COARSER = "2^-5", "2^-4"
 
 
 def settled(*options: str) -> tuple[str, ...]:
@@ -67,7 +68,8 @@ ROWS: dict[str, tuple[str, ...]] = {
     **{f"l{shape}": settled("--pull", "0.75", "--shape", shape) for shape in ("0.5", "1", "2")},
     "dggr": settled("--pull", "0.75"),
     **{
-        f"bits{extra}-{name}": settled("--target-bits", target, "--step", COARSE, *options)
+        f"{kind}{extra}-{name}": settled("--target-bits", target, "--step", step, *options)
+        for kind, step in (("bits", COARSE), ("bits-coarser", COARSER))
         for name, target in (("2", "1.9"), ("1", "0.95"))  # a package has something to say besides the levels
         for extra, options in EXTRAS.items()
     },
@@ -118,6 +120,7 @@ def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, 
         "run": name,
         "seed": seed,
         "data": data.name,
+        "limit": data.limit,
         "options": ROWS[name],
         "train": {**record["data"], "name": data.train.name},
         "rate": record["rate"],
@@ -170,19 +173,17 @@ def report(found: Iterable[dict[str, Any]]) -> str:
 
     All are evaluated on the same texts: the interval says what those leave open, the range of the seeds the rest.
     """
-    groups: dict[tuple[str, ...], list[Measured]] = {}
+    groups: dict[tuple[str, str, float, float, int], list[Measured]] = {}
     for each in found:
         for point in each["points"]:
-            groups.setdefault((each["data"], each["run"], str(point["prune"]), str(point["step"])), []).append(
-                (each, point)
-            )
-    header = ["run", "pruned", "step", "accuracy", "95%", "seeds", "shape", "entropy", "EG-0", "best EG", "bits/weight"]
+            key = each["data"], each["run"], float(point["prune"]), float(point["step"]), point["examples"]
+            groups.setdefault(key, []).append((each, point))
+    sizes = ["shape", "entropy", "EG-0", "best EG", "bits/weight"]
+    header = ["run", "pruned", "step", "texts", "accuracy", "95%", "seeds", *sizes]
     return results.table(header, [_row(*key, measured) for key, measured in groups.items()])
 
 
-def _row(
-    data: str, name: str, prune: str, step: str, measured: list[tuple[dict[str, Any], dict[str, Any]]]
-) -> list[str]:
+def _row(data: str, name: str, prune: float, step: float, texts: int, measured: list[Measured]) -> list[str]:
     figures = [point["figures"]["accuracy"] for _, point in measured]
     value, low, high = (float(np.mean([figure[part] for figure in figures])) for part in ("value", "low", "high"))
     seeds = [figure["value"] for figure in figures]
@@ -193,14 +194,23 @@ def _row(
     shape = np.mean([each["taking_part"]["shape"] for each, _ in measured])
     return [
         f"{data}, {name}",
-        f"{float(prune):.0%}",
-        f"{float(step):.4g}",
+        f"{prune:.0%}",
+        f"{step:.4g}",
+        f"{texts:,}",
         f"{value:.2%}",
         f"{low:.1%}-{high:.1%}",
         f"{len(seeds)}: {min(seeds):.1%}-{max(seeds):.1%}" if len(seeds) > 1 else "1",
         f"{shape:.3f}",
         *(f"{size:.3f}" for size in sizes),
     ]
+
+
+def is_over(path: Path, limit: int | None) -> bool:
+    """Whether a run has its figures in the file, on as many texts as are asked for (None: all)."""
+    if not path.is_file():
+        return False
+    measured = json.loads(path.read_text())["limit"]
+    return measured is None or (limit is not None and limit <= measured)
 
 
 def read_runs() -> list[dict[str, Any]]:
@@ -229,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in asked.rows:
             data = Data(asked.data.name, asked.data / "train.csv.xz", asked.data / "test.csv.xz", asked.limit)
             path = RUNS / f"{data.name}-{name}-{seed}.json"
-            if not path.is_file():
+            if not is_over(path, data.limit):
                 figures = run(name, seed, model, data, asked.work)
                 path.write_text(json.dumps(figures, indent=1) + "\n")
     results.write(
