@@ -75,6 +75,16 @@ ROWS: dict[str, tuple[str, ...]] = {
     },
 }
 """Name of a run -> options of `bsexport train`; {normal} is the directory of the normal run of its seed."""
+AGAINST = (
+    ("backslash-steep-early-80", "normal"),
+    ("backslash-steep-early-80", "gradual-80"),
+    ("backslash-steep-early-80", "oneshot-80"),
+    ("backslash-steep-90", "gradual-90"),
+    ("backslash-steep-90", "oneshot-90"),
+    ("bits-early-taught-2", "normal"),
+    ("bits-coarser-early-taught-1", "normal"),
+)
+"""Runs that are to be compared, each at its first ratio, in the seeds that both have."""
 
 
 Measured = tuple[dict[str, Any], dict[str, Any]]  # the figures of a run, and those of one of its points
@@ -178,7 +188,7 @@ def report(found: Iterable[dict[str, Any]]) -> str:
         for point in each["points"]:
             key = each["data"], each["run"], float(point["prune"]), float(point["step"]), point["examples"]
             groups.setdefault(key, []).append((each, point))
-    sizes = ["shape", "entropy", "EG-0", "best EG", "bits/weight"]
+    sizes = ["shape", "zeros", "entropy", "EG-0", "best EG", "bits/weight"]
     header = ["run", "pruned", "step", "texts", "accuracy", "95%", "seeds", *sizes]
     return results.table(header, [_row(*key, measured) for key, measured in groups.items()])
 
@@ -192,6 +202,7 @@ def _row(data: str, name: str, prune: float, step: float, texts: int, measured: 
         for size in ("entropy_bits", "eg0_bits", "eg_bits", "bits_per_weight")
     ]
     shape = np.mean([each["taking_part"]["shape"] for each, _ in measured])
+    zeros = np.mean([point["sparsity"] for _, point in measured])
     return [
         f"{data}, {name}",
         f"{prune:.0%}",
@@ -201,8 +212,36 @@ def _row(data: str, name: str, prune: float, step: float, texts: int, measured: 
         f"{low:.1%}-{high:.1%}",
         f"{len(seeds)}: {min(seeds):.1%}-{max(seeds):.1%}" if len(seeds) > 1 else "1",
         f"{shape:.3f}",
+        f"{zeros:.1%}",
         *(f"{size:.3f}" for size in sizes),
     ]
+
+
+def differences(found: Iterable[dict[str, Any]]) -> str:
+    """The table of accuracies of a run less those of another with the same seed, in points.
+
+    The interval is that of the texts for the mean, as if each run had texts of its own; both have the same, so that it
+    is rather too wide. It does not say what other seeds would give: that, the seeds do.
+    """
+    first = {(each["data"], each["run"], each["seed"]): each["points"][0] for each in found}
+    rows = []
+    for data in sorted({data for data, _, _ in first}):
+        for run, other in AGAINST:
+            seeds = [seed for at, name, seed in first if (at, name) == (data, run) and (data, other, seed) in first]
+            if seeds:
+                pairs = [(first[data, run, seed], first[data, other, seed]) for seed in seeds]
+                rows.append([f"{data}, {run}", other, *_difference(pairs)])
+    return results.table(["run", "less", "points", "95%", "by seed"], rows)
+
+
+def _difference(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
+    points = [[100 * point["figures"]["accuracy"]["value"] for point in pair] for pair in pairs]
+    by_seed = [ours - theirs for ours, theirs in points]
+    # Of one run in place of the mean over seeds: these answer the same texts, and may err on the same ones.
+    spread = float(np.mean([sum(p * (100 - p) / pairs[0][0]["examples"] for p in pair) for pair in points])) ** 0.5
+    mean = float(np.mean(by_seed))
+    interval = f"{mean - 1.96 * spread:+.1f} to {mean + 1.96 * spread:+.1f}"
+    return [f"{mean:+.1f}", interval, ", ".join(f"{each:+.1f}" for each in by_seed)]
 
 
 def is_over(path: Path, limit: int | None) -> bool:
@@ -242,9 +281,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if not is_over(path, data.limit):
                 figures = run(name, seed, model, data, asked.work)
                 path.write_text(json.dumps(figures, indent=1) + "\n")
-    results.write(
-        "training", "python -m tests.bench.training RUN... --model DIR --data DIR --work DIR", report(read_runs())
-    )
+    found = read_runs()
+    command = "python -m tests.bench.training RUN... --model DIR --data DIR --work DIR"
+    results.write("training", command, report(found))
+    results.write("training-differences", command, differences(found))
 
 
 if __name__ == "__main__":
