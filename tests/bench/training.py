@@ -227,29 +227,34 @@ def differences(found: Iterable[dict[str, Any]]) -> str:
     rows = []
     for data in sorted({data for data, _, _ in first}):
         for run, other in AGAINST:
-            seeds = [seed for at, name, seed in first if (at, name) == (data, run) and (data, other, seed) in first]
-            if seeds:
-                pairs = [(first[data, run, seed], first[data, other, seed]) for seed in seeds]
+            ours = [seed for at, name, seed in first if (at, name) == (data, run)]
+            both = [(first[data, run, seed], first[data, other, seed]) for seed in ours if (data, other, seed) in first]
+            if pairs := [pair for pair in both if pair[0]["examples"] == pair[1]["examples"]]:
                 rows.append([f"{data}, {run}", other, *_difference(pairs)])
     return results.table(["run", "less", "points", "95%", "by seed"], rows)
 
 
 def _difference(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
-    points = [[100 * point["figures"]["accuracy"]["value"] for point in pair] for pair in pairs]
-    by_seed = [ours - theirs for ours, theirs in points]
-    # Of one run in place of the mean over seeds: these answer the same texts, and may err on the same ones.
-    spread = float(np.mean([sum(p * (100 - p) / pairs[0][0]["examples"] for p in pair) for pair in points])) ** 0.5
+    def share(point: dict[str, Any]) -> float:
+        return float(point["figures"]["accuracy"]["value"])
+
+    by_seed = [100 * (share(ours) - share(theirs)) for ours, theirs in pairs]
+    # Of one seed in place of the mean over seeds: these answer the same texts, and may err on the same ones.
+    variances = [sum(share(point) * (1 - share(point)) / point["examples"] for point in pair) for pair in pairs]
+    spread = 100 * float(np.mean(variances)) ** 0.5
     mean = float(np.mean(by_seed))
     interval = f"{mean - 1.96 * spread:+.1f} to {mean + 1.96 * spread:+.1f}"
     return [f"{mean:+.1f}", interval, ", ".join(f"{each:+.1f}" for each in by_seed)]
 
 
 def is_over(path: Path, limit: int | None) -> bool:
-    """Whether a run has its figures in the file, on as many texts as are asked for (None: all)."""
+    """Whether a run has its figures in the file, on at least as many texts as are asked for (None: all)."""
     if not path.is_file():
         return False
-    measured = json.loads(path.read_text())["limit"]
-    return measured is None or (limit is not None and limit <= measured)
+    figures = json.loads(path.read_text())
+    texts = min(point["examples"] for point in figures["points"])
+    on_all = figures["limit"] is None or texts < figures["limit"]
+    return on_all or (limit is not None and limit <= texts)
 
 
 def read_runs() -> list[dict[str, Any]]:
@@ -266,7 +271,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder with train.csv.xz and test.csv.xz: text and label")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--limit", type=int, help="evaluate on so many texts, drawn once for all runs  [default: all]")
-    parser.add_argument("--work", type=Path, help="where trained models are kept between calls")
+    parser.add_argument(
+        "--work", type=Path, help="where trained models are kept; taught runs need the normal one there"
+    )
     asked = parser.parse_args(arguments)
     if asked.rows and None in (asked.model, asked.data, asked.work):
         parser.error("runs need --model, --data and --work")
