@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/digits.py .demo
 
 test: $(VENV)/installed
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --dist loadfile
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
