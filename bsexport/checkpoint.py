@@ -79,7 +79,8 @@ class Stored:
 class Checkpoint:
     """A model directory that is open for reading.
 
-    directory: the folder. config: config.json, parsed. tensors: by name, in the order in which they are stored.
+    directory: the folder, absolute, since processes of a sweep may stand elsewhere. config: config.json, parsed.
+    tensors: by name, in the order in which they are stored.
     """
 
     def __init__(self, directory: Path, config: dict[str, Any], tensors: Mapping[str, Stored]) -> None:
@@ -100,7 +101,7 @@ class Checkpoint:
             tensors |= _headers(directory / file, expected)
         if not tensors:
             raise SourceError(f"{directory / next(iter(shards))}: holds no tensor; save the model again")
-        return cls(directory, config, tensors)
+        return cls(directory.absolute(), config, tensors)
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """The tensor `name` as a fresh C-ordered array of its shape, as `read_part` gives its parts."""

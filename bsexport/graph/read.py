@@ -59,14 +59,15 @@ def read_onnx(path: Path) -> Source:
     graph = clean(_skeleton(model, tensors))
     used = {tensor.name for tensor in graph.graph.initializer}
     unpacked = Unpacked()
+    place = path.absolute()  # processes of a sweep may stand elsewhere
     return Source(
         name=default_name(str(path)),
         task=None,
         graph=graph,
-        weights=tuple(_weight(tensor, path, heads, unpacked) for tensor in tensors if tensor.name in used),
-        files=device_files(path.parent),
+        weights=tuple(_weight(tensor, place, heads, unpacked) for tensor in tensors if tensor.name in used),
+        files=device_files(place.parent),
         inline=tuple(inline_constants(graph)),
-        stores=_stores(path, tensors),
+        stores=_stores(place, tensors),
     )
 
 
