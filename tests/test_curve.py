@@ -270,6 +270,24 @@ def test_findings_where_nothing_is_near() -> None:
     ]
 
 
+# sweeps of one process
+
+
+@pytest.mark.parametrize("model", ["model.onnx", "bert"])
+def test_a_sweep_begins_in_another_folder(
+    model: str, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """joblib's processes outlive a sweep, and stand where the first one began."""
+    for place in (tmp_path / "first", tmp_path / "second"):
+        shutil.copytree(given, place)
+        save_bert(place / "bert", "text-classification")
+        monkeypatch.chdir(place)
+        result = bsexport("curve", model, "--data", "data.csv", "--prune", "0,0.5", "--jobs", 2, "--json")
+        assert result.exit_code == 0, result.output
+        (place / "model.onnx").unlink()
+        shutil.rmtree(place / "bert")
+
+
 # sweeps that are killed
 
 
