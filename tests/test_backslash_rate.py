@@ -25,6 +25,15 @@ def test_its_gradient_is_the_papers():
     assert weights.grad.tolist() == pytest.approx([-0.5 / 3 * 1.0, 0.5 / 3 * 0.5, 0.0])
 
 
+def test_its_gradients_of_several_passes_add_up():
+    weights = doubles(-0.25, 3.25, 0.0).requires_grad_()
+    first = rate.dggr(weights, 0.5, 0.75)
+    first.backward(retain_graph=True)
+    first.backward()
+    rate.dggr(weights, 0.5, 0.75).backward()  # the first of these made its gradient along with its value
+    assert weights.grad.tolist() == pytest.approx([-0.5, 0.25, 0.0])
+
+
 @pytest.mark.parametrize("shape", [0.1, 0.5, 1.0, 2.0])
 def test_its_gradient_is_that_of_finite_differences(shape):
     weights = torch.linspace(-1.05, 1, 20, dtype=torch.float64).requires_grad_()

@@ -77,7 +77,8 @@ class Constraint:
     def loss(self) -> Tensor:
         """lambda R(w), equations 5 and 6: to be added to the loss of each batch in the in-loss form.
 
-        Of k micro-batches of one step, add 1/k to each. 0 in the other forms and in the settle phase.
+        Of k micro-batches of one step, add it to the first alone, or 1/k to each, which takes as much time k times and
+        memory for a second set of gradients. 0 in the other forms and in the settle phase.
         """
         self._asked = True
         if self.settling or self.rate.form != "loss":

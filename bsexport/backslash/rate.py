@@ -22,8 +22,9 @@ def dggr(weights: Tensor, shape: Tensor | float, epsilon: Tensor | float) -> Ten
 def power_sum(weights: Tensor, shape: Tensor | float, epsilon: Tensor | float) -> Tensor:
     """sum (|w| + epsilon)^nu, a scalar that can be differentiated by the weights.
 
-    The gradient, nu sign(w) (|w| + epsilon)^(nu - 1), is computed when it is asked for: nothing of the weights' size is
-    kept until then.
+    The gradient is nu sign(w) (|w| + epsilon)^(nu - 1). For a parameter that has none yet it is made along with the
+    sum, since both take the same logarithm, and becomes the parameter's own. Others are made when they are asked for:
+    nothing of the weights' size is kept beside the weights and their gradients.
     """
     total: Tensor = _PowerSum.apply(weights, shape, epsilon)
     return total
@@ -35,18 +36,32 @@ class _PowerSum(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, weights: Tensor, shape: Tensor | float, epsilon: Tensor | float) -> Tensor:
         ctx.save_for_backward(weights)
-        ctx.shape, ctx.epsilon = shape, epsilon
-        sums = [part.abs().add_(epsilon).log_().mul_(shape).exp_().sum() for part in parts(weights)]
+        ctx.shape, ctx.epsilon, ctx.slopes = shape, epsilon, None
+        if weights.requires_grad and weights.is_leaf and weights.grad is None:
+            ctx.slopes = torch.empty_like(weights)
+            return _sum_and_slopes(weights, shape, epsilon, ctx.slopes)
+        sums = [part.abs().add_(epsilon).log2_().mul_(shape).exp2_().sum() for part in parts(weights)]
         return torch.stack(sums).sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (weights,) = ctx.saved_tensors
-        gradient, factor = torch.empty_like(weights), ctx.shape * gradients[0]
-        for made, part in zip(parts(gradient), parts(weights), strict=True):
-            torch.abs(part, out=made).add_(ctx.epsilon).log_().mul_(ctx.shape - 1).exp_()
-            made.mul_(part.sign()).mul_(factor)
-        return gradient, None, None
+        slopes, ctx.slopes = ctx.slopes, None
+        if slopes is None:
+            slopes = torch.empty_like(weights)
+            _sum_and_slopes(weights, ctx.shape, ctx.epsilon, slopes)
+        return slopes.mul_(ctx.shape * gradients[0]), None, None
+
+
+def _sum_and_slopes(weights: Tensor, shape: Tensor | float, epsilon: Tensor | float, slopes: Tensor) -> Tensor:
+    """sum (|w| + epsilon)^nu; slopes becomes sign(w) (|w| + epsilon)^(nu - 1)."""
+    sums = []
+    for made, part in zip(parts(slopes), parts(weights), strict=True):
+        clipped = part.abs().add_(epsilon)
+        torch.log2(clipped, out=made).mul_(shape - 1).exp2_()
+        sums.append(clipped.mul_(made).sum())
+        made.mul_(part.sign())
+    return torch.stack(sums).sum()
 
 
 def parts(tensor: Tensor) -> tuple[Tensor, ...]:

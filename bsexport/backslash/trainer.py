@@ -93,6 +93,7 @@ class BackSlashMixin:
         super().__init__(*args, **kwargs)
         self.temperature, self.distil = temperature, distil
         self.teacher = teacher.to(self.args.device).eval() if teacher is not None else None  # type: ignore[attr-defined]
+        self._rated = -1  # the step whose loss has the rate
         self.callback_handler.callbacks.insert(0, BackSlashCallback(rate))  # type: ignore[attr-defined]  # before those that report
 
     def _load_callback_state(self) -> None:
@@ -115,12 +116,13 @@ class BackSlashMixin:
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)  # type: ignore[misc]
         constraint = self.backslash.constraint
         if model.training and constraint is not None:
-            whole = self._is_whole(num_items_in_batch)
-            micro_batches = self.current_gradient_accumulation_steps if whole else 1  # type: ignore[attr-defined]
+            whole, micro_batches = self._is_whole(num_items_in_batch), self.current_gradient_accumulation_steps  # type: ignore[attr-defined]
             if self.teacher is not None:
                 taught = self._distillation(outputs, given, labels)
-                loss = (1 - self.distil) * loss + self.distil * taught / micro_batches
-            loss = loss + constraint.loss() / micro_batches
+                loss = (1 - self.distil) * loss + self.distil * taught / (micro_batches if whole else 1)
+            if self._rated != constraint.done:  # the first micro-batch has the rate of all: it costs as much as one's
+                self._rated = constraint.done
+                loss = loss + constraint.loss() * (1 if whole else micro_batches)
         return (loss, outputs) if return_outputs else loss
 
     def _is_whole(self, num_items_in_batch: Any) -> bool:

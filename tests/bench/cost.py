@@ -62,9 +62,9 @@ class Run:
         loss = self.model(**batch).loss
         if constraint is not None:
             loss = loss + constraint.loss()
-        self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self.optimizer.zero_grad()  # where the Trainer has it: no gradients are there when the loss is taken
         return time.process_time() - began
 
     def step_under(self, rate: Rate, done: int, batch: dict[str, torch.Tensor]) -> float:
