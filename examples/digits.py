@@ -97,9 +97,9 @@ def fit(
     for epoch in range(EPOCHS):
         for batch in torch.randperm(len(labels)).split(BATCH):
             loss = model(pixel_values=inputs[batch], labels=targets[batch]).loss + constraint.loss()
-            optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            optimizer.zero_grad()
             schedule.step()
         if name and epoch % 10 == 9:
             now = constraint.measure()

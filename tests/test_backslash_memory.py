@@ -46,7 +46,11 @@ def peak(rate, folder):
     return max(itertools.accumulate(event["args"]["Bytes"] for event in trace if event["name"] == "[memory]"))
 
 
+@pytest.fixture(scope="module")
+def without(tmp_path_factory):
+    return peak(Rate(form="none"), tmp_path_factory.mktemp("none"))
+
+
 @pytest.mark.parametrize("name", RATES)
-def test_a_rate_keeps_no_second_copy_of_the_weights(name, tmp_path):
-    without, under = peak(Rate(form="none"), tmp_path), peak(RATES[name], tmp_path)
-    assert under - without < WEIGHTS / 2  # samples of a fixed size are taken, too
+def test_a_rate_keeps_no_second_copy_of_the_weights(name, tmp_path, without):
+    assert peak(RATES[name], tmp_path) - without < WEIGHTS / 2  # samples of a fixed size are taken, too

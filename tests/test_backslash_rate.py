@@ -34,10 +34,18 @@ def test_its_gradients_of_several_passes_add_up():
     assert weights.grad.tolist() == pytest.approx([-0.5, 0.25, 0.0])
 
 
+def test_its_gradient_of_weights_that_are_not_contiguous():
+    every = doubles(-0.25, 9.0, 3.25, 9.0, 0.0, 9.0)
+    weights = every[::2].requires_grad_()
+    rate.dggr(weights, 0.5, 0.75).backward()
+    assert weights.grad.tolist() == pytest.approx([-0.5 / 3 * 1.0, 0.5 / 3 * 0.5, 0.0])
+
+
 @pytest.mark.parametrize("shape", [0.1, 0.5, 1.0, 2.0])
 def test_its_gradient_is_that_of_finite_differences(shape):
     weights = torch.linspace(-1.05, 1, 20, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda w: rate.dggr(w, shape, 0.1), (weights,))
+    assert torch.autograd.gradgradcheck(lambda w: rate.dggr(w, shape, 0.1), (weights,))
 
 
 def test_a_pull_is_the_factor_times_the_clipped_power():

@@ -10,7 +10,7 @@ pytest.importorskip("accelerate", reason="NOT TESTED: the Trainer needs accelera
 
 from hf_models import save_bert  # noqa: E402
 
-from bsexport.backslash import Epsilon, Rate, Weight  # noqa: E402
+from bsexport.backslash import Constraint, Epsilon, Rate, Weight  # noqa: E402
 from bsexport.backslash.trainer import BackSlashCallback, BackSlashMixin  # noqa: E402
 from bsexport.errors import RecipeError  # noqa: E402
 
@@ -91,8 +91,21 @@ def causal():
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=64, **sizes))
 
 
+@pytest.fixture
+def steps_with_rate(monkeypatch):
+    """The steps whose loss has got the rate, in the order in which it was asked for."""
+    steps, loss = [], Constraint.loss
+
+    def listening(constraint):
+        steps.append(constraint.done)
+        return loss(constraint)
+
+    monkeypatch.setattr(Constraint, "loss", listening)
+    return steps
+
+
 @pytest.mark.parametrize("kind", ["the Trainer divides", "the model divides"])
-def test_micro_batches_add_up_to_the_whole_batch_in_the_in_loss_form(folder, tmp_path, kind):
+def test_micro_batches_add_up_to_the_whole_batch_in_the_in_loss_form(folder, tmp_path, kind, steps_with_rate):
     rate = Rate(form="loss", weight=Weight("lambda", 50.0), shape="global", epsilon=Epsilon(1.0, relative=False))
 
     def trained(**more):
@@ -110,8 +123,20 @@ def test_micro_batches_add_up_to_the_whole_batch_in_the_in_loss_form(folder, tmp
         assert difference(before, weights(model)) > 1e-4
         return weights(model)
 
-    whole, parts = trained(), trained(per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    # 20, 20 and 8 of the 48 examples, twice; the last are two micro-batches of four
+    whole = trained(per_device_train_batch_size=20)
+    parts = trained(per_device_train_batch_size=4, gradient_accumulation_steps=5)
     assert difference(whole, parts) < 1e-6
+    assert steps_with_rate == [*range(6), *range(6)]
+
+
+def test_a_second_training_of_one_trainer_begins_anew(folder, tmp_path, steps_with_rate):
+    rate = Rate(form="loss", weight=Weight("lambda", 50.0), settle=0)
+    made = fit(folder, tmp_path, rate, max_steps=3)
+    first = made.backslash.history
+    made.train()
+    assert steps_with_rate == [0, 1, 2, 0, 1, 2]
+    assert [row["step"] for row in made.backslash.history] == [row["step"] for row in first]
 
 
 def test_distillation_is_the_divergence_of_the_softened_outputs(folder, tmp_path):

@@ -51,7 +51,7 @@ class Constraint:
         else:
             self.done, self._start = state["done"], state["start"]
             self.pull.unit = torch.tensor(state["unit"], dtype=torch.float64, device=self.weights.device)
-        self._asked = False  # for the loss
+        self._asked_at = -1  # the step whose loss was asked for
         self._frozen, self._rounded = Frozen(self.weights), Rounded(self.weights, recipe.step)
         self._handles = [
             optimizer.register_step_pre_hook(lambda *_: self._before_step()),
@@ -74,13 +74,19 @@ class Constraint:
         """Whether the rate has done its work."""
         return self.done >= self.rate_steps
 
+    @property
+    def asked(self) -> bool:
+        """Whether the loss of this step has been asked for."""
+        return self._asked_at == self.done
+
     def loss(self) -> Tensor:
         """lambda R(w), equations 5 and 6: to be added to the loss of each batch in the in-loss form.
 
-        Of k micro-batches of one step, add it to the first alone, or 1/k to each, which takes as much time k times and
-        memory for a second set of gradients. 0 in the other forms and in the settle phase.
+        Of several micro-batches of one step, add it to that of the first. It takes least time and memory where the
+        parameters have no gradients yet: let `zero_grad` follow right after the optimizer's step. 0 in the other forms
+        and in the settle phase.
         """
-        self._asked = True
+        self._asked_at = self.done
         if self.settling or self.rate.form != "loss":
             return torch.zeros((), device=self.weights.device)
         return self.pull.loss(self.done)
@@ -102,7 +108,7 @@ class Constraint:
             self._frozen.take()
 
     def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.rate.form == "loss" and not self._asked:
+        if self.rate.form == "loss" and not self.settling and not self.asked:
             raise RecipeError(
                 "form loss is a part of the loss, and nobody has asked for it: add the constraint's loss() to the loss "
                 "of each batch, or take BackSlashMixin into the Trainer"

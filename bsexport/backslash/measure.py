@@ -54,8 +54,8 @@ def magnitude_entropy(indices: Tensor, magnitudes: Tensor, step: float, weights:
     counts.scatter_add_(0, indices * (_LARGEST_LEVEL + 1) + levels, torch.ones_like(levels, dtype=torch.float64))
     counts = weights.reduce(counts).view(len(weights.names), -1)
     totals = counts.sum(1)
-    # The entropy of n levels is n log2 n - sum of c log2 c, over their counts c. There are many: their logarithms in
-    # float32 take a third of the time.
+    # n levels of entropy H take n H = n log2 n - sum of c log2 c bits, c the count of each. In float32, the logarithms
+    # of the counts take a third of the time.
     spread = (counts * counts.float().clamp_min(1).log2()).sum(1)
     bits = torch.special.xlogy(totals, totals) / math.log(2) - spread + totals - counts[:, 0]  # a sign has one
-    return bits.sum() / totals.sum()
+    return (bits.sum() / totals.sum()).clamp_min(0)

@@ -6,6 +6,7 @@ constants, as in the paper's update.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,61 +16,71 @@ _CHUNK = 1 << 18  # weights whose temporaries stay in a processor's cache
 
 
 def dggr(weights: Tensor, shape: Tensor | float, epsilon: Tensor | float) -> Tensor:
-    """R(w) of equation 5 over the elements of one tensor: a scalar that can be differentiated by the weights."""
+    """R(w) of equation 5 over the elements of one tensor: a scalar that can be differentiated by the weights.
+
+    epsilon: above 0.
+    """
     return power_sum(weights, shape, epsilon) / weights.numel()
 
 
 def power_sum(weights: Tensor, shape: Tensor | float, epsilon: Tensor | float) -> Tensor:
-    """sum (|w| + epsilon)^nu, a scalar that can be differentiated by the weights.
+    """sum (|w| + epsilon)^nu, a scalar that can be differentiated by the weights. epsilon: above 0.
 
-    The gradient is nu sign(w) (|w| + epsilon)^(nu - 1). For a parameter that has none yet it is made along with the
-    sum, since both take the same logarithm, and becomes the parameter's own. Others are made when they are asked for:
-    nothing of the weights' size is kept beside the weights and their gradients.
+    The gradient is nu sign(w) (|w| + epsilon)^(nu - 1). For a parameter without one it is made along with the sum,
+    since both take the same logarithm, and becomes its `grad`. For a parameter that has one, and for the shard of one,
+    it is made when it is asked for: nothing of the weights' size is kept beside the weights and their gradients.
     """
-    total: Tensor = _PowerSum.apply(weights, shape, epsilon)
+    along = torch.is_grad_enabled() and weights.requires_grad and weights.is_leaf and weights.grad is None
+    total: Tensor = _PowerSum.apply(weights, shape, epsilon, along)
     return total
 
 
 class _PowerSum(torch.autograd.Function):  # type: ignore[misc]
-    """sum (|w| + epsilon)^nu."""
+    """sum (|w| + epsilon)^nu. along: whether the gradient is made along with it."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, shape: Tensor | float, epsilon: Tensor | float) -> Tensor:
+    def forward(ctx: Any, weights: Tensor, shape: Tensor | float, epsilon: Tensor | float, along: bool) -> Tensor:
         ctx.save_for_backward(weights)
         ctx.shape, ctx.epsilon, ctx.slopes = shape, epsilon, None
-        if weights.requires_grad and weights.is_leaf and weights.grad is None:
+        if along:
             ctx.slopes = torch.empty_like(weights)
             return _sum_and_slopes(weights, shape, epsilon, ctx.slopes)
-        sums = [part.abs().add_(epsilon).log2_().mul_(shape).exp2_().sum() for part in parts(weights)]
+        sums = [part.abs().add_(epsilon).log2_().mul_(shape).exp2_().sum() for (part,) in parts(weights)]
         return torch.stack(sums).sum()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (weights,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # what is computed is to be differentiated once more
+            powers = (weights.abs() + ctx.epsilon) ** (ctx.shape - 1)
+            return ctx.shape * gradients[0] * weights.sign() * powers, None, None, None
         slopes, ctx.slopes = ctx.slopes, None
         if slopes is None:
             slopes = torch.empty_like(weights)
             _sum_and_slopes(weights, ctx.shape, ctx.epsilon, slopes)
-        return slopes.mul_(ctx.shape * gradients[0]), None, None
+        return slopes.mul_(ctx.shape * gradients[0]), None, None, None
 
 
 def _sum_and_slopes(weights: Tensor, shape: Tensor | float, epsilon: Tensor | float, slopes: Tensor) -> Tensor:
     """sum (|w| + epsilon)^nu; slopes becomes sign(w) (|w| + epsilon)^(nu - 1)."""
     sums = []
-    for made, part in zip(parts(slopes), parts(weights), strict=True):
+    for made, part in parts(slopes, weights):
         clipped = part.abs().add_(epsilon)
         torch.log2(clipped, out=made).mul_(shape - 1).exp2_()
         sums.append(clipped.mul_(made).sum())
-        made.mul_(part.sign())
+        made.mul_(torch.sign(part, out=clipped))
     return torch.stack(sums).sum()
 
 
-def parts(tensor: Tensor) -> tuple[Tensor, ...]:
-    """Flat views of a tensor, to be computed one after the other: on a processor, each stays in its cache."""
-    if tensor.device.type != "cpu" or not tensor.is_contiguous():
-        return (tensor,)
-    made: tuple[Tensor, ...] = tensor.view(-1).split(_CHUNK)
-    return made
+def parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of one shape in flat views, to be computed one after the other: on a processor, each stays in its cache.
+
+    They come whole on an accelerator, or if one is not contiguous.
+    """
+    if all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors):
+        yield from zip(*(tensor.view(-1).split(_CHUNK) for tensor in tensors), strict=True)
+    else:
+        yield tensors
 
 
 def pulls(

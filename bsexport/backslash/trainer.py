@@ -45,7 +45,8 @@ class BackSlashCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
     ) -> None:
         """Attach to the model and the optimizer, where the checkpoint left off if there is one."""
         inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper runs no hooks of its own
-        saved = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {})
+        of_a_checkpoint = state.stateful_callbacks if state.global_step else {}  # or of an earlier run
+        saved = of_a_checkpoint.get(type(self).__name__, {}).get("attributes", {})
         if state.global_step and not saved.get("saved"):
             raise RecipeError("the checkpoint holds no state of the rate: it is of a run without it")
         self.history = saved.get("history", [])
@@ -76,6 +77,8 @@ class BackSlashCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
 class BackSlashMixin:
     """Goes before Trainer in a class's bases: the in-loss form (equation 7), and distillation.
 
+    The first loss that is computed for a step has the rate; those of its other micro-batches have none.
+
     Keyword arguments, beside Trainer's:
     rate: the recipe, of any form. teacher: a trained model of the same task and labels, or None.
     temperature: of the distillation. distil: its share of the loss, 0 to 1; the rest is the task's.
@@ -93,7 +96,6 @@ class BackSlashMixin:
         super().__init__(*args, **kwargs)
         self.temperature, self.distil = temperature, distil
         self.teacher = teacher.to(self.args.device).eval() if teacher is not None else None  # type: ignore[attr-defined]
-        self._rated = -1  # the step whose loss has the rate
         self.callback_handler.callbacks.insert(0, BackSlashCallback(rate))  # type: ignore[attr-defined]  # before those that report
 
     def _load_callback_state(self) -> None:
@@ -120,8 +122,7 @@ class BackSlashMixin:
             if self.teacher is not None:
                 taught = self._distillation(outputs, given, labels)
                 loss = (1 - self.distil) * loss + self.distil * taught / (micro_batches if whole else 1)
-            if self._rated != constraint.done:  # the first micro-batch has the rate of all: it costs as much as one's
-                self._rated = constraint.done
+            if not constraint.asked:  # by an earlier micro-batch of this step
                 loss = loss + constraint.loss() * (1 if whole else micro_batches)
         return (loss, outputs) if return_outputs else loss
 

@@ -146,11 +146,8 @@ class Weights:
             yield from _groups(sources)
             return
         for index, tensors in enumerate(zip(*sources, strict=True)):
-            if all(tensor.is_contiguous() for tensor in tensors):
-                for parts in zip(*map(rate.parts, tensors), strict=True):
-                    yield [index], [[part] for part in parts]
-            else:
-                yield [index], [[tensor] for tensor in tensors]
+            for parts in rate.parts(*tensors):
+                yield [index], [[part] for part in parts]
 
 
 def _groups(sources: list[list[Tensor]]) -> Iterator[tuple[list[int], list[list[Tensor]]]]:

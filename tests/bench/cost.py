@@ -24,6 +24,8 @@ LARGE, SMALL = (16, 128), (1, 8)
 STEPS = 1000  # of the run that a step is taken from
 SETTLE = 250
 PAPER = {"shape": "global", "epsilon": Epsilon(1.0, relative=False)}
+LOSS = Rate(form="loss", weight=Weight("per-weight", 1e-5), settle=SETTLE, **PAPER)
+KEPT = "loss form, gradients kept"
 RATING: dict[str, Rate] = {
     "pull": Rate(settle=SETTLE),
     "pull, the paper's form": Rate(form="decoupled", settle=SETTLE, **PAPER),
@@ -31,7 +33,8 @@ RATING: dict[str, Rate] = {
     "target sparsity": Rate(weight=Weight("target-sparsity", 0.8), settle=SETTLE),
     "target sparsity, plain metric": Rate(weight=Weight("target-sparsity", 0.8), settle=SETTLE, metric="plain"),
     "target bits": Rate(weight=Weight("target-bits", 2.0), settle=SETTLE),
-    "loss form": Rate(form="loss", weight=Weight("per-weight", 1e-5), settle=SETTLE, **PAPER),
+    "loss form": LOSS,
+    KEPT: LOSS,
 }
 SETTLING: dict[str, Rate] = {
     "settle phase, zeros frozen": Rate(settle=SETTLE),
@@ -56,23 +59,27 @@ class Run:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
         self.before = {name: value.clone() for name, value in self.model.state_dict().items()}
 
-    def step(self, batch: dict[str, torch.Tensor], constraint: Constraint | None = None) -> float:
-        """Seconds of the processor for a step."""
+    def step(
+        self, batch: dict[str, torch.Tensor], constraint: Constraint | None = None, *, kept: bool = False
+    ) -> float:
+        """Seconds of the processor for a step. kept: whether its gradients stay until the next one has its loss."""
         began = time.process_time()
         loss = self.model(**batch).loss
         if constraint is not None:
             loss = loss + constraint.loss()
+        self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.optimizer.zero_grad()  # where the Trainer has it: no gradients are there when the loss is taken
+        if not kept:  # as in transformers' Trainer
+            self.optimizer.zero_grad()
         return time.process_time() - began
 
-    def step_under(self, rate: Rate, done: int, batch: dict[str, torch.Tensor]) -> float:
+    def step_under(self, rate: Rate, done: int, batch: dict[str, torch.Tensor], *, kept: bool) -> float:
         """Seconds of a step under a rate, when so many steps are over; the weights are then as before."""
         constraint = attach(self.model, self.optimizer, rate, STEPS)
         constraint.done = done
         try:
-            return self.step(batch, constraint)
+            return self.step(batch, constraint, kept=kept)
         finally:
             constraint.detach()
             self.model.load_state_dict(self.before)
@@ -88,8 +95,9 @@ def measure(directory: Path, rounds: int) -> tuple[float, dict[str, float]]:
     for _ in range(rounds):
         whole.append(run.step(large))
         for name, rate in {**RATING, **SETTLING}.items():
-            alone = run.step(small)
-            added[name].append(run.step_under(rate, DONE[name], small) - alone)
+            kept = name == KEPT
+            alone = run.step(small, kept=kept)
+            added[name].append(run.step_under(rate, DONE[name], small, kept=kept) - alone)
     return median(whole), {name: median(seconds) for name, seconds in added.items()}
 
 

@@ -25,7 +25,7 @@ from bsexport.curve.point import SIZES
 from . import results
 
 RUNS = Path(__file__).parents[2] / "docs" / "training"
-STEPS, SETTLE, BATCH, LENGTH, LEARNING_RATE = 1000, 250, 8, 128, "1e-4"
+STEPS, SETTLE, BATCH, LENGTH, LEARNING_RATE, FASTER = 1000, 250, 8, 128, "1e-4", "2e-4"
 COARSE, COARSER = "2^-5", "2^-4"
 FURTHER = 5000  # texts at a run's further pruning ratios: enough to see a loss of ten points
 
@@ -54,11 +54,18 @@ LAWS = {
 }
 EARLY = ("--settle-steps", str(STEPS // 2))
 TAUGHT = ("--teacher", "{normal}", "--round")
-EXTRAS = {"": (), "-early": EARLY, "-taught": TAUGHT, "-early-taught": (*EARLY, *TAUGHT)}
-"""What BackSlash and its rivals may have alike: half of the steps to settle in, a teacher and rounded weights there."""
+EXTRAS = {
+    "": (),
+    "-early": EARLY,
+    "-taught": TAUGHT,
+    "-early-taught": (*EARLY, *TAUGHT),
+    "-early-faster": (*EARLY, "--lr", FASTER),
+}
+"""What BackSlash and its rivals may have alike: half of the steps to settle in, a teacher and rounded weights there, or
+twice the learning rate."""
 ROWS: dict[str, tuple[str, ...]] = {
     "normal": ("--form", "none"),
-    "normal-slower": ("--form", "none", "--lr", "5e-5"),
+    "normal-faster": ("--form", "none", "--lr", FASTER),
     **{
         f"{name}{extra}-{share}": at(f"0.{share[0]}", *law, *options)
         for share in ("80", "90")
@@ -277,7 +284,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, help="all-MiniLM-L6-v2")
     parser.add_argument("--data", type=Path, help="folder with train.csv.xz and test.csv.xz: text and label")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--limit", type=int, help="evaluate on so many texts, drawn once for all runs  [default: all]")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        help=f"evaluate on so many texts, drawn once; at further ratios on {FURTHER} at most  [default: all]",
+    )
     parser.add_argument(
         "--work", type=Path, help="where trained models are kept; taught runs need the normal one there"
     )
