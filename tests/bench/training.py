@@ -65,7 +65,6 @@ EXTRAS = {
 twice the learning rate."""
 ROWS: dict[str, tuple[str, ...]] = {
     "normal": ("--form", "none"),
-    "normal-faster": ("--form", "none", "--lr", FASTER),
     **{
         f"{name}{extra}-{share}": at(f"0.{share[0]}", *law, *options)
         for share in ("80", "90")
