@@ -423,6 +423,16 @@ def test_a_sample_is_not_of_one_column():
     assert float((sample(trained.first.weight, 32) == 0).float().mean()) == pytest.approx(1 / 32, abs=0.03)
 
 
+def test_a_loss_that_nobody_asks_for_any_more_is_said():
+    trained = model()
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+    constraint = attach(trained, optimizer, Rate(form="loss", weight=Weight("lambda", 1.0)), 4)
+    constraint.loss().backward()
+    optimizer.step()
+    with pytest.raises(RecipeError, match="nobody has asked for it"):
+        optimizer.step()
+
+
 def test_a_loss_that_nobody_asks_for_is_said():
     trained = model()
     optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)

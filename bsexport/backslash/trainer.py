@@ -118,12 +118,13 @@ class BackSlashMixin:
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)  # type: ignore[misc]
         constraint = self.backslash.constraint
         if model.training and constraint is not None:
-            whole, micro_batches = self._is_whole(num_items_in_batch), self.current_gradient_accumulation_steps  # type: ignore[attr-defined]
+            micro_batches = self.current_gradient_accumulation_steps  # type: ignore[attr-defined]
+            parts = micro_batches if self._is_whole(num_items_in_batch) else 1  # that losses are to be summed over
             if self.teacher is not None:
                 taught = self._distillation(outputs, given, labels)
-                loss = (1 - self.distil) * loss + self.distil * taught / (micro_batches if whole else 1)
+                loss = (1 - self.distil) * loss + self.distil * taught / parts
             if not constraint.asked:  # by an earlier micro-batch of this step
-                loss = loss + constraint.loss() * (1 if whole else micro_batches)
+                loss = loss + constraint.loss() * (micro_batches / parts)
         return (loss, outputs) if return_outputs else loss
 
     def _is_whole(self, num_items_in_batch: Any) -> bool:

@@ -148,10 +148,10 @@ def run(name: str, seed: int, model: Path, data: Data, work: Path) -> dict[str, 
     }
 
 
-def points(folder: Path, ratios: Sequence[float], data: Data) -> list[dict[str, Any]]:
+def points(folder: Path, prunings: Sequence[float], data: Data) -> list[dict[str, Any]]:
     """The figures of a trained model at each pruning ratio; at the further ones, on FURTHER texts at most."""
     fewer = replace(data, limit=FURTHER if data.limit is None else min(data.limit, FURTHER))
-    return [measure(folder, ratio, fewer if number else data) for number, ratio in enumerate(ratios)]
+    return [measure(folder, ratio, fewer if number else data) for number, ratio in enumerate(prunings)]
 
 
 def measure(folder: Path, prune: float, data: Data) -> dict[str, Any]:
